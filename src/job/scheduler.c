@@ -4,12 +4,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/list.h"
+
 /* The jobs that the same set of servers can run: a binary heap by queue order. */
 struct sched_class {
     struct list link;
     struct sched_set can;
-    struct sched_job **heap;
-    size_t n, cap;
+    struct heap heap;
 };
 
 struct sched {
@@ -40,7 +41,7 @@ struct sched *sched_new(void)
 static void class_free(struct sched_class *c)
 {
     list_remove(&c->link);
-    free(c->heap);
+    heap_fini(&c->heap);
     free(c);
 }
 
@@ -75,40 +76,14 @@ bool sched_job_before(const struct sched_job *a, const struct sched_job *b)
     return a->seq < b->seq;
 }
 
-static void heap_set(struct sched_class *c, size_t i, struct sched_job *j)
+static bool node_before(const struct heap_node *a, const struct heap_node *b)
 {
-    c->heap[i] = j;
-    j->pos = i;
+    return sched_job_before(container_of(a, struct sched_job, node), container_of(b, struct sched_job, node));
 }
 
-static void heap_up(struct sched_class *c, size_t i)
+static struct sched_job *class_first(const struct sched_class *c)
 {
-    struct sched_job *j = c->heap[i];
-
-    while (i > 0 && sched_job_before(j, c->heap[(i - 1) / 2])) {
-        heap_set(c, i, c->heap[(i - 1) / 2]);
-        i = (i - 1) / 2;
-    }
-    heap_set(c, i, j);
-}
-
-static void heap_down(struct sched_class *c, size_t i)
-{
-    struct sched_job *j = c->heap[i];
-
-    for (;;) {
-        size_t kid = 2 * i + 1;
-
-        if (kid >= c->n)
-            break;
-        if (kid + 1 < c->n && sched_job_before(c->heap[kid + 1], c->heap[kid]))
-            kid++;
-        if (!sched_job_before(c->heap[kid], j))
-            break;
-        heap_set(c, i, c->heap[kid]);
-        i = kid;
-    }
-    heap_set(c, i, j);
+    return container_of(heap_top(&c->heap), struct sched_job, node);
 }
 
 static struct sched_class *class_for(struct sched *s, const struct sched_set *can)
@@ -122,43 +97,30 @@ static struct sched_class *class_for(struct sched *s, const struct sched_set *ca
     }
     c = xcalloc(1, sizeof(*c));
     c->can = *can;
+    heap_init(&c->heap, node_before);
     list_push_back(&s->classes, &c->link);
     return c;
 }
 
 void sched_job_add(struct sched *s, struct sched_job *j, const struct sched_set *can)
 {
-    struct sched_class *c = class_for(s, can);
-
     assert(j->cls == NULL);
-    if (c->n == c->cap) {
-        c->cap = c->cap ? 2 * c->cap : 8;
-        c->heap = xrealloc(c->heap, c->cap * sizeof(struct sched_job *));
-    }
-    j->cls = c;
-    heap_set(c, c->n++, j);
-    heap_up(c, c->n - 1);
+    j->cls = class_for(s, can);
+    heap_push(&j->cls->heap, &j->node);
     s->waiting++;
 }
 
 void sched_job_remove(struct sched *s, struct sched_job *j)
 {
     struct sched_class *c = j->cls;
-    size_t i = j->pos;
 
     if (c == NULL)
         return;
-    assert(c->heap[i] == j);
-    c->n--;
-    if (i != c->n) {
-        heap_set(c, i, c->heap[c->n]);
-        heap_down(c, i);
-        heap_up(c, i);
-    }
+    heap_remove(&c->heap, &j->node);
+    if (heap_top(&c->heap) == NULL)
+        class_free(c);
     j->cls = NULL;
     s->waiting--;
-    if (c->n == 0)
-        class_free(c);
 }
 
 /* The first job in queue order that this server can run. */
@@ -169,8 +131,8 @@ static struct sched_job *first_for(struct sched *s, unsigned server)
     list_for_each (it, &s->classes) {
         struct sched_class *c = list_entry(it, struct sched_class, link);
 
-        if (sched_set_has(&c->can, server) && (best == NULL || sched_job_before(c->heap[0], best)))
-            best = c->heap[0];
+        if (sched_set_has(&c->can, server) && (best == NULL || sched_job_before(class_first(c), best)))
+            best = class_first(c);
     }
     return best;
 }

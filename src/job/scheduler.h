@@ -11,7 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "base/list.h"
+#include "base/heap.h"
 
 #define SCHED_SERVERS_MAX 256
 
@@ -40,7 +40,7 @@ struct sched_class;
 /* A waiting job, embedded in its owner's. */
 struct sched_job {
     struct sched_class *cls; /* NULL: not waiting */
-    size_t pos;              /* in its heap */
+    struct heap_node node;
     double number;
     int64_t seq;
     int priority;
