@@ -119,10 +119,12 @@ struct job_summary {
     uint32_t version; /* grows by one with every committed change */
     uint32_t flags;
     int attempt;                 /* 0 before the first dispatch */
+    int spent;                   /* attempts that count: a dispatch that provably did not start does not */
     char upstream_id[UUID_SIZE]; /* of the present attempt; "" without */
     char *server;                /* bound server's name, or NULL */
     char *tenant;                /* never NULL */
     char *client_id, *window_id; /* or NULL */
+    char *need;    /* what it needs of a server (comfy/object_info.h), or NULL: any server will do */
     int64_t seq;   /* order of acceptance over the whole store, from 1; native "number" unless the client gave
                       one */
     double number; /* native queue order: lower first */

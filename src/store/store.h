@@ -39,8 +39,8 @@ struct store_event {
 /* --- jobs --- */
 struct store_submit {
     const char *id, *tenant;
-    const char *client_id, *window_id, *retry_of; /* or NULL */
-    const char *key;                              /* idempotency key of this tenant, or NULL */
+    const char *client_id, *window_id, *retry_of, *need; /* or NULL */
+    const char *key;                                     /* idempotency key of this tenant, or NULL */
     uint8_t body_hash[BLAKE3_LEN]; /* of the request body: tells an identical repeat from another request */
     struct bytes *graph, *extra_data, *targets, *rest, *secrets; /* all but graph may be NULL */
     /* The answer's body with "%NUMBER%" once where the number goes, when number was not given; stored filled
@@ -78,6 +78,7 @@ struct store_step {
     enum job_state state; /* JOB_QUEUED clears server and upstream_id */
     const char *note;     /* for the timeline */
     uint32_t flags;       /* the job's flags from now on */
+    int spent;            /* from now on */
     int64_t not_before;
     /* A new attempt begins (JOB_DISPATCHING): server, n, upstream_id, started_at. */
     const struct job_attempt *begin;
