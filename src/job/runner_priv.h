@@ -97,13 +97,17 @@ struct runner_job {
     struct list inbox;    /* struct inbox_event */
     struct list cancels;  /* struct cancel */
     struct list in_order; /* runner.jobs */
-    struct list replace;  /* runner.unplaced while it is to be given to the scheduler */
     struct sched_job sched;
     struct heap_node wake_node;
     int64_t wake;
     struct commit *commit;   /* the transition in flight */
     struct sched_set failed; /* servers that have failed it */
-    bool failed_known;       /* failed is right (after a restart it is read when needed) */
+    enum {
+        FAILED_UNKNOWN,
+        FAILED_ASKED,
+        FAILED_KNOWN
+    } failed_is; /* after a restart it is read when needed */
+    bool queued; /* it wants to be placed: in the scheduler, or waiting to get there */
     UT_hash_handle hh;
 };
 
@@ -116,10 +120,12 @@ struct stray {
 };
 
 struct server_use {
-    unsigned index;
+    char *name; /* NULL: no server has this index */
+    enum fleet_state state;
+    bool known;
+    int depth;
     int bound;          /* attempts and strays that hold a slot */
     int64_t idle_since; /* mono ms */
-    bool seen;
 };
 
 struct runner {
@@ -129,7 +135,7 @@ struct runner {
     void *listener_arg;
     struct sched *sched;
     struct need *needs;
-    unsigned generation;
+    unsigned generation; /* of use: grows with every change of the fleet */
     struct runner_job *by_id;
     struct attempt *by_attempt;
     struct list jobs; /* in order of acceptance */
@@ -166,7 +172,7 @@ void call_free(struct call *c);
 void runner_feed(struct runner_job *j, const struct job_event *ev);
 void runner_feed_kind(struct runner_job *j, enum job_event_kind kind);
 void runner_place(struct runner_job *j, const char *server);
-void commit_again(struct runner_job *j);
+void commit_again(struct runner_job *j); /* give the transition in flight to the store once more */
 void commit_free(struct commit **c);
 
 /* runner_place.c */
@@ -175,12 +181,15 @@ void need_put(struct runner *r, struct need *n);
 void place_enqueue(struct runner_job *j);
 void place_dequeue(struct runner_job *j);
 void place_fleet_changed(struct runner *r);
+void place_fini(struct runner *r);
 void place_run(struct runner *r);
 void place_use(struct runner *r, const char *server, int delta);
 /* Is there another configured server that can run it and has not failed it? */
 bool place_elsewhere(struct runner_job *j);
 int place_index(struct runner *r, const char *server); /* -1: not configured */
 void place_failed(struct runner_job *j, const char *server);
+/* The server on which it holds a slot, or NULL. */
+const char *place_held(const struct runner_job *j);
 
 /* runner_attempt.c */
 struct attempt *attempt_new(struct runner_job *j, const char *upstream_id);
