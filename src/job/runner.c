@@ -238,7 +238,7 @@ static void on_strays(enum store_status st, const struct store_stray *s, size_t 
     struct runner *r = arg;
 
     for (size_t i = 0; st == STORE_OK && i < n; i++)
-        stray_add(r, &s[i]);
+        stray_add(r, &s[i], false);
     start_loaded(r, st);
 }
 

@@ -311,7 +311,7 @@ static void committed(struct runner_job *j)
     log_step(j, c, c->server ? c->server : old_server);
     holds = j->s.state == JOB_DISPATCHING || j->s.state == JOB_RUNNING;
     if (c->up.stray) /* before the slot is counted free */
-        stray_add(r, &stray);
+        stray_add(r, &stray, from != JOB_DISPATCHING);
     if (held && !holds)
         place_use(r, old_server, -1);
     if (c->up.begin)

@@ -71,7 +71,8 @@ struct call {
     struct list link; /* runner.calls */
     struct runner *r;
     char id[UUID_SIZE], upstream_id[UUID_SIZE];
-    void *extra; /* freed with the call */
+    bool posting; /* a POST of this attempt is under way */
+    void *extra;  /* freed with the call */
 };
 
 /* A transition in flight. */
@@ -116,6 +117,9 @@ struct stray {
     struct store_stray s;
     int64_t next; /* mono ms */
     int64_t wait;
+    int64_t absent_at; /* mono ms of the first look that did not find it; 0: none */
+    bool posting;      /* its POST has not ended: it may arrive yet */
+    bool sure;         /* the server is known to have taken it: one look without it is enough */
     bool asking, gone;
 };
 
@@ -207,7 +211,10 @@ struct job_output *attempt_outputs(struct attempt *a, size_t *n);
 struct bytes *attempt_end_history(struct runner_job *j, enum job_state state, const struct job_error *e);
 
 /* runner_stray.c */
-void stray_add(struct runner *r, const struct store_stray *s);
+/* sure: the server is known to have taken it. */
+void stray_add(struct runner *r, const struct store_stray *s, bool sure);
+/* The POST of an attempt that is over has ended. sent false: for certain nothing of it reached the server. */
+void stray_posted(struct runner *r, const char *upstream_id, bool sent);
 void stray_run(struct runner *r);
 int64_t stray_next(const struct runner *r);
 void stray_free_all(struct runner *r);
