@@ -34,7 +34,7 @@ struct end {
     char error[256];
 };
 
-static void end_drain(struct end *e)
+static inline void end_drain(struct end *e)
 {
     struct evbuffer *in = stream_input(e->s);
     size_t n = evbuffer_get_length(in);
@@ -46,7 +46,7 @@ static void end_drain(struct end *e)
     evbuffer_drain(in, n);
 }
 
-static void end_cb(struct stream *s, enum stream_event ev, void *arg)
+static inline void end_cb(struct stream *s, enum stream_event ev, void *arg)
 {
     struct end *e = arg;
     size_t n = strlen(e->trace);
@@ -68,7 +68,7 @@ static void end_cb(struct stream *s, enum stream_event ev, void *arg)
         stream_close(&e->s);
 }
 
-static void end_fini(struct end *e)
+static inline void end_fini(struct end *e)
 {
     stream_close(&e->s);
     buf_free(&e->got);
