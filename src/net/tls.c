@@ -234,29 +234,28 @@ static const char *certificate_fault(SSL *ssl)
     return X509_verify_cert_error_string(v);
 }
 
+static bool is_not_tls(int reason)
+{
+    return reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST ||
+           reason == SSL_R_UNKNOWN_PROTOCOL || reason == SSL_R_PACKET_LENGTH_TOO_LONG;
+}
+
 static enum tls_step fail_protocol(SSL *ssl, bool handshake, struct err *e)
 {
     unsigned long code = ERR_peek_error();
-    const char *reason = ERR_reason_error_string(code), *fault = certificate_fault(ssl);
+    const char *text = ERR_reason_error_string(code), *fault = certificate_fault(ssl);
+    int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
 
-    switch (ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0) {
-    case SSL_R_CERTIFICATE_VERIFY_FAILED: err_set(e, 0, "%s", fault ? fault : reason); break;
-    case SSL_R_UNEXPECTED_EOF_WHILE_READING:
-        err_set(e, ECONNRESET,
+    if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && fault)
+        err_set(e, 0, "%s", fault);
+    else if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        err_set(e, ECONNRESET, "%s",
                 handshake ? "connection closed during the TLS handshake"
                           : "connection cut without TLS close_notify");
-        break;
-    case SSL_R_WRONG_VERSION_NUMBER:
-    case SSL_R_HTTP_REQUEST:
-    case SSL_R_UNKNOWN_PROTOCOL:
-    case SSL_R_PACKET_LENGTH_TOO_LONG:
-        if (handshake) {
-            err_set(e, 0, "the peer does not speak TLS (%s)", reason);
-            break;
-        }
-        /* fallthrough */
-    default: err_set(e, 0, "TLS: %s", reason ? reason : "protocol error"); break;
-    }
+    else if (handshake && is_not_tls(reason))
+        err_set(e, 0, "the peer does not speak TLS (%s)", text);
+    else
+        err_set(e, 0, "TLS: %s", text ? text : "protocol error");
     ERR_clear_error();
     return TLS_FAILED;
 }
