@@ -197,10 +197,10 @@ static void on_call_timer(void *arg)
     int64_t now = loop_now(call->loop);
 
     if (call->total_ms > 0 && now - call->started >= call->total_ms) {
-        if (call->state == CALL_SENT)
+        if (call->state == CALL_SENT && !stream_never_opened(call->conn->stream))
             call_end(call, HTTP_CALL_TIMEOUT, "no whole answer within %lld ms", (long long)call->total_ms);
         else
-            call_end(call, HTTP_CALL_NOT_SENT, "no connection within %lld ms", (long long)call->total_ms);
+            call_end(call, HTTP_CALL_NOT_SENT, "not sent within %lld ms", (long long)call->total_ms);
         return;
     }
     if (call->state == CALL_SENT) {
@@ -627,6 +627,12 @@ static bool call_step(struct http_call *call)
     return evbuffer_get_length(in) > 0;
 }
 
+bool call_may_repeat(const struct http_call *call)
+{
+    return call->body_kind != CALL_BODY_STREAM &&
+           (strcmp(call->method, "GET") == 0 || strcmp(call->method, "HEAD") == 0);
+}
+
 /* The connection has ended under the call, and all that came has been parsed. */
 static void call_broken(struct http_call *call)
 {
@@ -643,8 +649,9 @@ static void call_broken(struct http_call *call)
         call_end(call, HTTP_CALL_LOST, "%s in the middle of the answer", why);
     } else if (call->answered) {
         call_end(call, HTTP_CALL_LOST, "%s in the head of the answer", why);
-    } else if (conn->used && !call->retried && call->body_kind != CALL_BODY_STREAM &&
-               (strcmp(call->method, "GET") == 0 || strcmp(call->method, "HEAD") == 0)) {
+    } else if (stream_never_opened(conn->stream)) {
+        call_end(call, HTTP_CALL_NOT_SENT, "%s before the request was sent", why);
+    } else if (conn->used && !call->retried && call_may_repeat(call)) {
         /* It was closed while it was idle, and our request crossed that on the way. */
         call->retried = true;
         call->conn = NULL;

@@ -112,13 +112,24 @@ void conn_process_later(struct http_conn *conn)
     loop_defer(conn->client->loop, &conn->task);
 }
 
+/* Has nothing come that ends it, as far as the stream knows by now? Its events may still be due. */
+static bool conn_is_fresh(const struct http_conn *conn)
+{
+    struct stream *s = conn->stream;
+
+    return !conn->eof && !conn->failed && !stream_saw_eof(s) && stream_error(s)[0] == '\0' &&
+           evbuffer_get_length(stream_input(s)) == 0;
+}
+
 static void on_conn_timer(void *arg)
 {
     struct http_conn *conn = arg;
 
-    if (conn->state == CONN_CHECKING) {
+    if (conn->state == CONN_CHECKING && conn_is_fresh(conn)) {
         conn_set_state(conn, CONN_BUSY);
         call_send(conn->call);
+    } else if (conn->state == CONN_CHECKING) {
+        conn_give_back(conn);
     } else if (conn->state == CONN_IDLE) {
         conn_dispose(conn);
     }
@@ -169,12 +180,6 @@ void client_connect(struct http_client *c, struct http_call *call)
                                   c->cfg.connect_ms, on_conn_stream, conn);
 }
 
-static bool call_may_repeat(const struct http_call *call)
-{
-    return call->body_kind != CALL_BODY_STREAM &&
-           (strcmp(call->method, "GET") == 0 || strcmp(call->method, "HEAD") == 0);
-}
-
 static void conn_take(struct http_conn *conn, struct http_call *call)
 {
     conn->call = call;
@@ -196,6 +201,10 @@ void client_pump(struct http_client *c)
         struct http_call *call = list_first(&c->waiting, struct http_call, wait);
         struct http_conn *conn = list_first(&c->idle, struct http_conn, link);
 
+        if (conn && !conn_is_fresh(conn)) {
+            conn_dispose(conn);
+            continue;
+        }
         if (!conn && c->n_conns >= c->cfg.max_conns)
             return;
         list_remove(&call->wait);
@@ -211,8 +220,7 @@ void conn_release(struct http_conn *conn, bool keep)
     struct http_client *c = conn->client;
 
     conn->call = NULL;
-    if (!keep || c->closing || conn->eof || conn->failed ||
-        evbuffer_get_length(stream_input(conn->stream)) > 0) {
+    if (!keep || c->closing || !conn_is_fresh(conn)) {
         conn_dispose(conn);
     } else {
         conn->used = true;

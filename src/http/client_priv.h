@@ -119,6 +119,7 @@ void conn_process_later(struct http_conn *conn);
 
 /* call.c: what the connection tells its call. */
 void call_send(struct http_call *call); /* it is open: write the request */
+bool call_may_repeat(const struct http_call *call);
 /* Input has come, or the connection has ended. Takes what it can from the stream. */
 void call_input(struct http_call *call);
 void call_end(struct http_call *call, enum http_call_end end, const char *fmt, ...) PRINTF_LIKE(3, 4);
