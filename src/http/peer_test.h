@@ -5,8 +5,11 @@
 
 #include <arpa/inet.h>
 #include <errno.h>
+#include <event2/event.h>
 #include <fcntl.h>
+#include <malloc.h>
 #include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <poll.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -30,7 +33,7 @@ static struct loop *loop;
     do {                                                                                                     \
         int64_t limit_ = loop_now(loop) + PATIENCE_MS;                                                       \
         while (!(cond)) {                                                                                    \
-            loop_turn(loop, 20);                                                                             \
+            loop_turn(loop, 1);                                                                              \
             if (loop_now(loop) > limit_)                                                                     \
                 fail_msg("%s:%d: waited in vain for: %s", __FILE__, __LINE__, #cond);                        \
         }                                                                                                    \
@@ -42,6 +45,9 @@ static inline void turns(int n)
         loop_turn(loop, 0);
 }
 
+/* A fixed size, so that a peer that does not read holds the sender back after some MB on every machine. */
+static const int rcvbuf = 256 * 1024;
+
 /* A listening socket; *port is what it got. */
 static inline int peer_listen(unsigned short *port)
 {
@@ -50,6 +56,7 @@ static inline int peer_listen(unsigned short *port)
     int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
 
     assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf));
     assert_int_equal(bind(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
     assert_int_equal(listen(fd, 16), 0);
     assert_int_equal(getsockname(fd, (struct sockaddr *)&sa, &len), 0);
@@ -59,7 +66,11 @@ static inline int peer_listen(unsigned short *port)
 
 static inline bool peer_try_accept(int lfd, int *fd)
 {
+    int on = 1;
+
     *fd = accept4(lfd, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+    if (*fd >= 0)
+        setsockopt(*fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     return *fd >= 0;
 }
 
@@ -83,10 +94,12 @@ static inline int peer_connect(unsigned short port)
 {
     struct sockaddr_in sa = {
         .sin_family = AF_INET, .sin_port = htons(port), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
-    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), on = 1;
 
     assert_true(fd >= 0);
+    setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &rcvbuf, sizeof(rcvbuf));
     assert_int_equal(connect(fd, (struct sockaddr *)&sa, sizeof(sa)), 0);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof(on));
     fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
     return fd;
 }
@@ -158,7 +171,7 @@ static inline void peer_send_n(int fd, const void *data, size_t n)
             p += k;
             n -= (size_t)k;
         } else {
-            loop_turn(loop, 5);
+            loop_turn(loop, 1);
             if (loop_now(loop) > limit)
                 fail_msg("%zu bytes could not be sent", n);
         }
@@ -193,15 +206,39 @@ static inline void peer_request(int fd, struct buf *in, struct buf *out)
     buf_consume(in, head + len);
 }
 
-static inline long rss_kib(void)
-{
-    long pages = 0, rss = 0;
-    FILE *f = fopen("/proc/self/statm", "r");
+/* Bytes that libevent holds: all buffered input and output is there. */
+static size_t held, held_most;
 
-    assert_non_null(f);
-    assert_int_equal(fscanf(f, "%ld %ld", &pages, &rss), 2);
-    fclose(f);
-    return rss * (sysconf(_SC_PAGESIZE) / 1024);
+static void *held_malloc(size_t n)
+{
+    void *p = malloc(n);
+
+    held += p ? malloc_usable_size(p) : 0;
+    if (held > held_most)
+        held_most = held;
+    return p;
+}
+
+static void held_free(void *p)
+{
+    held -= p ? malloc_usable_size(p) : 0;
+    free(p);
+}
+
+static void *held_realloc(void *p, size_t n)
+{
+    held -= p ? malloc_usable_size(p) : 0;
+    p = realloc(p, n);
+    held += p ? malloc_usable_size(p) : 0;
+    if (held > held_most)
+        held_most = held;
+    return p;
+}
+
+/* First thing in main(). */
+static inline void held_watch(void)
+{
+    event_set_mem_functions(held_malloc, held_realloc, held_free);
 }
 
 #endif
