@@ -11,6 +11,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #include <event2/buffer.h>
 
@@ -87,6 +88,24 @@ static inline void turns(struct loop *l, int n)
 {
     while (n-- > 0)
         loop_turn(l, 1);
+}
+
+/* Linux would take tens of megabytes for a reader that does not read; then nothing here would be tested. */
+static inline void small_window(int fd)
+{
+    int n = 256 * 1024;
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &n, sizeof(n)), 0);
+}
+
+/* How often the loop turns when it is let alone for ms: few unless it spins. */
+static inline int turns_in(struct loop *l, int ms)
+{
+    int n = 0;
+
+    for (int64_t end = loop_now(l) + ms; loop_now(l) < end; n++)
+        loop_turn(l, (int)(end - loop_now(l)) + 1);
+    return n;
 }
 
 static inline unsigned short port_of(const struct listener *ln)
