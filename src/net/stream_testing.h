@@ -12,6 +12,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
 
 #include <event2/buffer.h>
 
@@ -133,6 +134,22 @@ static inline bool pattern_holds(const char *p, size_t n, size_t from)
             return false;
     }
     return true;
+}
+
+/* A descriptor of a file that holds the pattern and has no name. */
+static inline int file_of(size_t n)
+{
+    FILE *f = tmpfile();
+    char *p = xmalloc(n);
+    int fd;
+
+    pattern_fill(p, n, 0);
+    assert_int_equal(fwrite(p, 1, n, f), n);
+    free(p);
+    fflush(f);
+    fd = dup(fileno(f));
+    fclose(f);
+    return fd;
 }
 
 /* Same numbers every time. */

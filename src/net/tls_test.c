@@ -462,7 +462,7 @@ static void test_stream_close_says_so_unless_output_was_dropped(void **state)
 
 static void test_close_gracefully(void **state)
 {
-    static char big[24 << 20], answer[300000];
+    static char big[8 << 20], answer[300000];
 
     (void)state;
     connect_pair();
@@ -481,21 +481,6 @@ static void test_close_gracefully(void **state)
 }
 
 /* --- bytes --- */
-
-static int file_of(size_t n)
-{
-    FILE *f = tmpfile();
-    char *p = xmalloc(n);
-    int fd;
-
-    pattern_fill(p, n, 0);
-    assert_int_equal(fwrite(p, 1, n, f), n);
-    free(p);
-    fflush(f);
-    fd = dup(fileno(f));
-    fclose(f);
-    return fd;
-}
 
 static void test_files_and_bytes_keep_their_order(void **state)
 {
