@@ -117,7 +117,7 @@ static void test_list(void **state)
     assert_int_equal(list_len(&l), 4);
     assert_int_equal(list_first(&l, struct item, link)->n, 3);
     assert_int_equal(list_last(&l, struct item, link)->n, 2);
-    list_for_each_safe (e, &l) {
+    list_for_each_safe(e, &l) {
         struct item *i = list_entry(e, struct item, link);
 
         seen = seen * 10 + i->n;
@@ -125,7 +125,7 @@ static void test_list(void **state)
             list_remove(e);
     }
     assert_int_equal(seen, 3012);
-    list_for_each (e, &l)
+    list_for_each(e, &l)
         assert_int_equal(list_entry(e, struct item, link)->n, 1);
     list_remove(&it[1].link);
     list_remove(&it[1].link); /* harmless twice */

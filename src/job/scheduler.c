@@ -51,7 +51,7 @@ void sched_free(struct sched **sp)
 
     if (s == NULL)
         return;
-    list_for_each_safe (it, &s->classes)
+    list_for_each_safe(it, &s->classes)
         class_free(list_entry(it, struct sched_class, link));
     free(s);
     *sp = NULL;
@@ -90,7 +90,7 @@ static struct sched_class *class_for(struct sched *s, const struct sched_set *ca
 {
     struct sched_class *c;
 
-    list_for_each (it, &s->classes) {
+    list_for_each(it, &s->classes) {
         c = list_entry(it, struct sched_class, link);
         if (sched_set_equal(&c->can, can))
             return c;
@@ -128,7 +128,7 @@ static struct sched_job *first_for(struct sched *s, unsigned server)
 {
     struct sched_job *best = NULL;
 
-    list_for_each (it, &s->classes) {
+    list_for_each(it, &s->classes) {
         struct sched_class *c = list_entry(it, struct sched_class, link);
 
         if (sched_set_has(&c->can, server) && (best == NULL || sched_job_before(class_first(c), best)))

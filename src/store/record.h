@@ -169,8 +169,13 @@ struct job_record {
     size_t n_inputs;
 };
 void job_record_free(struct job_record **r); /* with everything in it */
+/* A copy that holds the summary, retry_of and the JOB_PART_* asked for. */
+struct job_record *job_record_copy(const struct job_record *from, uint32_t parts);
 void job_output_fini(struct job_output *o);
 void job_output_copy(struct job_output *to, const struct job_output *from);
 void job_error_fini(struct job_error *e);
+void job_error_copy(struct job_error *to, const struct job_error *from);
+void job_attempt_fini(struct job_attempt *a);
+void job_attempt_copy(struct job_attempt *to, const struct job_attempt *from);
 
 #endif
