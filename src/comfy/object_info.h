@@ -141,6 +141,15 @@ struct object_fit {
 };
 void object_view_fit(const struct object_view *v, const struct graph *g, const struct server_set *among,
                      struct object_fit *fit);
+/* What a graph needs of a server, as a text that is kept with the job: canonical, so that jobs with the same
+ * needs have the same text. It names the classes, and the choices of combos that tell servers apart: those
+ * that some server with the class lacks today, and those that look like a file's name, since files come and
+ * go. */
+void object_need_put(struct buf *out, const struct object_view *v, const struct graph *g);
+/* Does this server have it all? 1 yes, 0 no, -1 it is not known (info NULL, or text that is no need). NULL or
+ * "" needs nothing: 1. */
+int object_need_met(const struct object_info *info, const char *text);
+
 /* Does the graph hold a node that costs money (api_node) on any server? Such a prompt is not run twice. */
 bool object_view_is_paid(const struct object_view *v, const struct graph *g);
 

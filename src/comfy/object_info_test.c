@@ -226,6 +226,57 @@ static void test_fit(void **state)
         object_info_unref(infos[i]);
 }
 
+static void needs(const struct object_view *v, struct object_info *const *infos, const char *graph,
+                  const char *want, int a, int b)
+{
+    struct err e;
+    struct graph *g = graph_new(parse(graph), 0, &e);
+    struct buf text = BUF_INIT;
+
+    object_need_put(&text, v, g);
+    assert_string_equal(text.data, want);
+    assert_int_equal(object_need_met(infos[0], text.data), a);
+    assert_int_equal(object_need_met(infos[1], text.data), b);
+    assert_int_equal(object_need_met(NULL, text.data), -1);
+    buf_free(&text);
+    graph_free(&g);
+}
+
+static void test_needs(void **state)
+{
+    struct object_info *infos[2] = {
+        load("{\"Loader\": " LOADER("[\"a\", \"m.safetensors\", \"both\"]") "}", NULL, 0),
+        load("{\"Loader\": " LOADER("[\"m.safetensors\", \"both\"]") ", \"OnlyB\": {}}", NULL, 0)};
+    struct object_view *v = object_view_new(infos, 2);
+
+    (void)state;
+    needs(v, infos, "{}", "{\"classes\": [], \"choices\": []}", 1, 1);
+    needs(
+        v, infos,
+        "{\"2\":{\"class_type\":\"OnlyB\"},\"1\":{\"class_type\":\"Loader\",\"inputs\":{\"ckpt\":\"both\"}},"
+        "\"3\":{\"class_type\":\"OnlyB\"}}",
+        "{\"classes\": [\"Loader\", \"OnlyB\"], \"choices\": []}", 0, 1);
+    needs(v, infos,
+          "{\"1\":{\"class_type\":\"Loader\",\"inputs\":{\"ckpt\":\"m.safetensors\",\"n\":\"x.png\","
+          "\"other\":\"a\"}}}",
+          "{\"classes\": [\"Loader\"], \"choices\": [[\"Loader\", \"ckpt\", \"m.safetensors\"]]}", 1, 1);
+    needs(v, infos, "{\"1\":{\"class_type\":\"Loader\",\"inputs\":{\"ckpt\":\"\\u0061\"}}}",
+          "{\"classes\": [\"Loader\"], \"choices\": [[\"Loader\", \"ckpt\", \"a\"]]}", 1, 0);
+    needs(v, infos,
+          "{\"1\":{\"class_type\":\"Loader\",\"inputs\":{\"ckpt\":\"nobody.safetensors\"}},\"2\":{\"class_"
+          "type\":5}}",
+          "{\"classes\": [\"Loader\"], \"choices\": []}", 1, 1);
+    assert_int_equal(object_need_met(infos[0], NULL), 1);
+    assert_int_equal(object_need_met(NULL, ""), 1);
+    assert_int_equal(object_need_met(infos[0], "junk"), -1);
+    assert_int_equal(object_need_met(infos[0], "[]"), -1);
+    assert_int_equal(object_need_met(infos[0], "{\"classes\": [5], \"choices\": 7}"), 0);
+    assert_int_equal(object_need_met(infos[0], "{\"choices\": [5, [], [\"Loader\", 5, 5], [[]]]}"), 1);
+    object_view_unref(v);
+    object_info_unref(infos[0]);
+    object_info_unref(infos[1]);
+}
+
 static void test_recordings(void **state)
 {
     struct bytes *a, *b;
@@ -300,8 +351,9 @@ static void test_recordings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_class), cmocka_unit_test(test_bad_bodies), cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_view),  cmocka_unit_test(test_fit),        cmocka_unit_test(test_recordings),
+        cmocka_unit_test(test_class),      cmocka_unit_test(test_bad_bodies), cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_view),       cmocka_unit_test(test_fit),        cmocka_unit_test(test_needs),
+        cmocka_unit_test(test_recordings),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
