@@ -143,9 +143,12 @@ static void prompt(const char *text, size_t n)
         validate(g, r.targets, (struct validate_opts){.dialect = VALIDATE_OLD, .strict = true});
         graph_free(&g);
     }
-    if (r.extra_data.data)
-        REQUIRE(json_check(r.extra_data.data, r.extra_data.len, NULL, NULL, NULL) == 0 &&
-                !strstr(r.extra_data.data, "\"api_key_comfy_org\":"));
+    if (r.extra_data.data) {
+        struct json extra;
+
+        REQUIRE(json_check(r.extra_data.data, r.extra_data.len, NULL, &extra, NULL) == 0);
+        REQUIRE(!json_get(extra, "api_key_comfy_org").p && !json_get(extra, "window_id").p);
+    }
     prompt_request_fini(&r);
     buf_free(&b);
 }
