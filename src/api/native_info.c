@@ -131,11 +131,11 @@ void native_get_object_info_class(struct api *a, struct http_req *req, const str
 
 /* --- features --- */
 
-/* What holds for every server behind us. Assets and the manager are answered as absent; type-3 frames stay as the
+/* What holds for every server behind us. Assets and the manager are absent; type-3 frames stay as the
  * servers send them, so supports_progress_text_metadata is never said. */
 void api_put_features(struct api *a, struct buf *b)
 {
-    buf_printf(b, "{\"supports_preview_metadata\": true, \"max_upload_size\": %lld, \"assets\": false}",
+    buf_printf(b, "{\"supports_preview_metadata\": true, \"max_upload_size\": %lld}",
                (long long)a->cfg.upload_max);
 }
 
