@@ -53,7 +53,7 @@ bool http_list_has_token(const char *list, const char *token)
         end = s + n;
         while (n > 0 && (s[n - 1] == ' ' || s[n - 1] == '\t'))
             n--;
-        if (n == want && strncasecmp(s, token, n) == 0)
+        if (n > 0 && n == want && strncasecmp(s, token, n) == 0)
             return true;
         s = end;
     }

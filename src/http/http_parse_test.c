@@ -9,6 +9,8 @@
 
 #include <cmocka.h>
 
+#include "http/http_vectors_test.h"
+
 static const struct http_parse_limits limits = {.target = 64, .head = 1024, .headers = 16};
 
 /* All that a parser says about a stream of messages, as text. */
@@ -190,9 +192,93 @@ static void responses(void **state)
         "body");
 }
 
+/* The status that a run ends with; 200 if nothing was refused. */
+static int trace_status(const char *trace)
+{
+    const char *bang = strrchr(trace, '!');
+
+    return bang ? atoi(bang + 1) : 200;
+}
+
+static void vectors(void **state)
+{
+    unsigned wrong = 0;
+
+    (void)state;
+    assert_true(ARRAY_LEN(http_vectors) >= 200);
+    for (size_t i = 0; i < ARRAY_LEN(http_vectors); i++) {
+        const struct http_vector *v = &http_vectors[i];
+        char *whole = trace_run(HTTP_PARSE_REQUEST, false, v->in, v->n, 0, v->n);
+
+        if (trace_status(whole) != v->status || strstr(whole, "llhttp") ||
+            (v->status != 200 && strstr(whole, "the connection ended"))) {
+            print_error("vector %zu wants %d: %s\n-> %s\n", i, v->status, v->in, whole);
+            wrong++;
+        }
+        for (size_t cut = 0; cut <= v->n + 1; cut++) {
+            char *got = trace_run(HTTP_PARSE_REQUEST, false, v->in, v->n, cut, cut);
+
+            assert_string_equal(got, whole);
+            free(got);
+        }
+        free(whole);
+    }
+    assert_int_equal(wrong, 0);
+}
+
+/* What a server may not say to our client. */
+static void bad_responses(void **state)
+{
+    static const char *const bad[] = {
+        "\r\nHTTP/1.1 200 OK\r\n\r\n",
+        "HTTP/2.0 200 OK\r\n\r\n",
+        "HTTP/1.2 200 OK\r\n\r\n",
+        "HTTP/0.9 200 OK\r\n\r\n",
+        "http/1.1 200 OK\r\n\r\n",
+        "ICY 200 OK\r\n\r\n",
+        "HTTP/1.1200 OK\r\n\r\n",
+        "HTTP/1.1  200 OK\r\n\r\n",
+        "HTTP/1.1 20 OK\r\n\r\n",
+        "HTTP/1.1 2000 OK\r\n\r\n",
+        "HTTP/1.1 099 OK\r\n\r\n",
+        "HTTP/1.1 600 OK\r\n\r\n",
+        "HTTP/1.1 2x0 OK\r\n\r\n",
+        "HTTP/1.1 200OK\r\n\r\n",
+        "HTTP/1.1\r\n\r\n",
+        "HTTP/1.1 200 O\x01K\r\n\r\n",
+        "HTTP/1.1 200 OK\n\n",
+        "HTTP/1.1 200 OK\rX: y\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX : y\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nX: y\r\n z\r\n\r\n",
+        "HTTP/1.1 200 OK\r\n: y\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\nab",
+        "HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Length: x\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\n0\r\n\r\n",
+        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+        "HTTP/1.1 200 OK\r\nContent-Le",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        size_t n = strlen(bad[i]);
+        char *whole = trace_run(HTTP_PARSE_RESPONSE, false, bad[i], n, 0, n);
+
+        if (trace_status(whole) != 400)
+            print_error("response %zu: %s -> %s\n", i, bad[i], whole);
+        assert_int_equal(trace_status(whole), 400);
+        check(HTTP_PARSE_RESPONSE, false, bad[i], n, whole);
+        free(whole);
+    }
+}
+
 int main(void)
 {
-    const struct CMUnitTest tests[] = {cmocka_unit_test(requests), cmocka_unit_test(responses)};
+    const struct CMUnitTest tests[] = {cmocka_unit_test(requests), cmocka_unit_test(responses),
+                                       cmocka_unit_test(vectors), cmocka_unit_test(bad_responses)};
 
     return cmocka_run_group_tests_name("http_parse", tests, NULL, NULL);
 }
