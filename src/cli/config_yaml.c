@@ -612,36 +612,13 @@ int config_parse(struct config *c, const char *text, size_t len, const char *dir
     return f->n > before ? -1 : 0;
 }
 
-static int read_file(const char *path, struct buf *out, struct err *e)
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n;
-
-    if (fd < 0)
-        return err_errno(e, errno, "cannot read %s", path);
-    do {
-        buf_reserve(out, 65536);
-        n = read(fd, out->data + out->len, 65536);
-        if (n > 0) {
-            out->len += (size_t)n;
-            out->data[out->len] = '\0';
-        }
-    } while ((n > 0 && out->len <= CONFIG_FILE_MAX) || (n < 0 && errno == EINTR));
-    if (n < 0)
-        err_errno(e, errno, "cannot read %s", path);
-    close(fd);
-    if (n > 0)
-        return err_set(e, EFBIG, "cannot read %s: larger than 1 MiB", path);
-    return n < 0 ? -1 : 0;
-}
-
 int config_load(struct config *c, const char *path, struct config_faults *f, struct err *e)
 {
     struct buf text = BUF_INIT;
     char *copy, *dir;
     int fault_found = -1;
 
-    if (read_file(path, &text, e) == 0) {
+    if (cli_read_all(path, CONFIG_FILE_MAX, &text, e) == 0) {
         copy = xstrdup(path);
         dir = realpath(dirname(copy), NULL);
         fault_found = config_parse(c, buf_str(&text), text.len, dir, f);

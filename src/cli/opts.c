@@ -2,6 +2,7 @@
 
 #include <ctype.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <langinfo.h>
 #include <stdarg.h>
@@ -157,6 +158,31 @@ int cli_finish(const char *command, int status)
         return status;
     cli_error(command, "cannot write to standard output: %s", strerror(errno));
     return status == CLI_OK ? CLI_FAILED : status;
+}
+
+int cli_read_all(const char *path, size_t max, struct buf *out, struct err *e)
+{
+    bool in = strcmp(path, "-") == 0;
+    int fd = in ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n;
+
+    if (fd < 0)
+        return err_errno(e, errno, "cannot read %s", path);
+    do {
+        buf_reserve(out, 65536);
+        n = read(fd, out->data + out->len, 65536);
+        if (n > 0) {
+            out->len += (size_t)n;
+            out->data[out->len] = '\0';
+        }
+    } while ((n > 0 && out->len <= max) || (n < 0 && errno == EINTR));
+    if (n < 0)
+        err_errno(e, errno, "cannot read %s", path);
+    else if (n > 0)
+        err_set(e, EFBIG, "cannot read %s: larger than %zu MiB", path, max >> 20);
+    if (!in)
+        close(fd);
+    return n == 0 ? 0 : -1;
 }
 
 static int from_env(const char *name)

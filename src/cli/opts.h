@@ -6,6 +6,7 @@
 #include <stddef.h>
 #include <stdio.h>
 
+#include "base/buf.h"
 #include "base/err.h"
 
 enum cli_status {
@@ -62,6 +63,8 @@ void cli_error(const char *command, const char *fmt, ...) PRINTF_LIKE(2, 3);
 /* Flush standard output; a full disk or closed pipe turns CLI_OK into CLI_FAILED and is told. */
 int cli_finish(const char *command, int status);
 
+/* Read all of a file, "-" standard input. At most max bytes. */
+int cli_read_all(const char *path, size_t max, struct buf *out, struct err *e) MUST_CHECK;
 /* How many letters are to be changed, added or dropped to make b of a: for "did you mean". */
 unsigned cli_distance(const char *a, const char *b);
 
