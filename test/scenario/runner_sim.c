@@ -395,8 +395,8 @@ static int run_seed(uint64_t seed, int jobs, bool verbose, struct sim *sum)
     sum->submitted += s.submitted;
     for (int i = 0; i < JOB_STATES; i++)
         sum->ended[i] += s.ended[i];
-    world_crash(&s.w);
     store_close(&s.store);
+    world_crash(&s.w);
     runner_free(&s.r);
     world_fini(&s.w);
     HASH_ITER(hh, s.told, t, tmp) {

@@ -352,10 +352,10 @@ static void mischief(struct world *w, void *arg)
 
 enum call_kind { CALL_SUBMIT, CALL_FIND_QUEUE, CALL_FIND_HISTORY, CALL_HISTORY, CALL_FETCH, CALL_STOP };
 struct world_call {
+    struct list link; /* world.pinning */
     enum call_kind kind;
     char server[8], id[UUID_SIZE], filename[64];
     unsigned life;
-    bool paid_or_not;
     int fate; /* what will be answered, where it is decided early */
     fleet_submitted_cb *submitted;
     fleet_lookup_cb *lookup;
@@ -428,7 +428,9 @@ static void op_submit(struct fleet *f, const struct fleet_submit *in, fleet_subm
     struct world_call *c = call_make(w, CALL_SUBMIT, in->server, in->upstream_id, arg);
 
     c->submitted = cb;
-    world_at(w, 1 + world_rnd(w, world_chance(w, w->faults.slow) ? 5000 : 20), false, submit_arrives, c);
+    /* What a dead process has sent arrives within two seconds, or never: the runner relies on it (job_fsm.c).
+     */
+    world_at(w, 1 + world_rnd(w, world_chance(w, w->faults.slow) ? 1800 : 20), false, submit_arrives, c);
 }
 
 static void find_answer(struct world *w, void *arg)
@@ -573,6 +575,7 @@ static void fetch_pinned(const struct store_pin *p, void *arg)
         r.why = "store";
     }
     memcpy(r.blake3, c->hash, BLAKE3_LEN);
+    list_remove(&c->link);
     c->fetched(&r, c->arg);
     free(c);
 }
@@ -591,6 +594,7 @@ static void fetch_answer(struct world *w, void *arg)
             r = (struct fleet_fetched){.end = FLEET_NOT_THERE, .status = 404, .why = "HTTP status 404"};
         } else {
             world_hash(c->server, c->id, c->filename, c->hash);
+            list_push_back(&w->pinning, &c->link);
             store_blob_pin(w->store, c->hash, 100, fetch_pinned, c);
             return;
         }
@@ -617,6 +621,7 @@ static void op_keep(struct fleet *f, struct bytes *data, const char *mime, fleet
     (void)mime;
     world_hash("", "", data->data, c->hash);
     c->fetched = cb;
+    list_push_back(&w->pinning, &c->link);
     store_blob_pin(w->store, c->hash, (int64_t)data->len, fetch_pinned, c);
 }
 
@@ -716,12 +721,14 @@ void world_init(struct world *w, uint64_t seed, struct store *store)
     w->fleet.ops = &world_ops;
     w->clock = (struct clock){clock_mono, clock_wall, clock_random};
     heap_init(&w->events, event_before);
+    list_init(&w->pinning);
     for (int i = 0; i < 8; i++)
         world_rnd(w, 2);
     for (int i = 0; i < WORLD_SERVERS; i++) {
         struct world_server *s = &w->servers[i];
 
-        snprintf(s->name, sizeof(s->name), "s%d", i);
+        s->name[0] = 's';
+        s->name[1] = (char)('0' + i);
         s->up = s->link = true;
         s->life = 1;
         list_init(&s->queue);
@@ -756,6 +763,10 @@ void world_crash(struct world *w)
 {
     w->epoch++;
     w->listener = NULL;
+    list_for_each_safe(it, &w->pinning) {
+        list_remove(it);
+        free(list_entry(it, struct world_call, link));
+    }
 }
 
 void world_heal(struct world *w)
