@@ -74,13 +74,13 @@ static void on_call_report(void *arg)
 /* Leave the connection or the line. */
 static void call_detach(struct http_call *call, bool keep)
 {
-    struct http_conn *conn = call->conn;
+    struct client_conn *conn = call->conn;
 
     timer_fini(&call->timer);
     list_remove(&call->wait);
     call->conn = NULL;
     if (conn)
-        conn_release(conn, keep);
+        client_conn_release(conn, keep);
 }
 
 void call_end(struct http_call *call, enum http_call_end end, const char *fmt, ...)
@@ -541,20 +541,20 @@ void http_call_resume(struct http_call *call)
     if (call->state == CALL_SENT) {
         call->last_moved = loop_now(call->loop);
         stream_resume(call->conn->stream);
-        conn_process_later(call->conn); /* the end may have been seen already */
+        client_conn_process_later(call->conn); /* the end may have been seen already */
         call_arm(call);
     }
 }
 
 struct stream *http_call_hijack(struct http_call *call)
 {
-    struct http_conn *conn = call->conn;
+    struct client_conn *conn = call->conn;
 
     assert(call->state == CALL_SENT && call->reply && call->reply->status == 101);
     timer_fini(&call->timer);
     call->conn = NULL;
     call_gone(call);
-    return conn_hijack(conn);
+    return client_conn_hijack(conn);
 }
 
 static bool call_head(struct http_call *call)
@@ -582,7 +582,7 @@ static bool call_head(struct http_call *call)
 /* One event of the parser. False: nothing more to be done now. */
 static bool call_step(struct http_call *call)
 {
-    struct http_conn *conn = call->conn;
+    struct client_conn *conn = call->conn;
     struct evbuffer *in = stream_input(conn->stream);
     struct evbuffer_iovec v = {0};
     enum http_parse_event ev;
@@ -636,7 +636,7 @@ bool call_may_repeat(const struct http_call *call)
 /* The connection has ended under the call, and all that came has been parsed. */
 static void call_broken(struct http_call *call)
 {
-    struct http_conn *conn = call->conn;
+    struct client_conn *conn = call->conn;
     const char *why = conn->failed ? stream_error(conn->stream) : "the server closed the connection";
     enum http_parse_event ev = conn->failed ? HTTP_PARSE_MORE : http_parser_eof(call->parser);
 
@@ -656,7 +656,7 @@ static void call_broken(struct http_call *call)
         call->retried = true;
         call->conn = NULL;
         client_connect(call->client, call);
-        conn_release(conn, false);
+        client_conn_release(conn, false);
     } else {
         call_end(call, HTTP_CALL_LOST, "%s before an answer", why);
     }
@@ -664,7 +664,7 @@ static void call_broken(struct http_call *call)
 
 void call_input(struct http_call *call)
 {
-    struct http_conn *conn = call->conn;
+    struct client_conn *conn = call->conn;
 
     call->last_moved = loop_now(call->loop);
     while (call->state == CALL_SENT && !call->paused)

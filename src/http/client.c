@@ -9,10 +9,10 @@
 #include "base/log.h"
 #include "http/client_priv.h"
 
-static const char *const conn_state_names[] = {"connecting", "checking", "busy", "idle", "closed"};
+static const char *const client_conn_state_names[] = {"connecting", "checking", "busy", "idle", "closed"};
 
 /* The only writer of a connection's state: keeps the lists and counters. */
-static void conn_set_state(struct http_conn *conn, enum conn_state to)
+static void client_conn_set_state(struct client_conn *conn, enum client_conn_state to)
 {
     static const unsigned allowed[] = {
         [CONN_CONNECTING] = 1u << CONN_BUSY | 1u << CONN_CLOSED,
@@ -24,8 +24,8 @@ static void conn_set_state(struct http_conn *conn, enum conn_state to)
     struct http_client *c = conn->client;
 
     assert(allowed[conn->state] & 1u << to);
-    log_debug(LOG_S("http_client", c->url.authority), LOG_S("conn", conn_state_names[conn->state]),
-              LOG_S("to", conn_state_names[to]));
+    log_debug(LOG_S("http_client", c->url.authority), LOG_S("conn", client_conn_state_names[conn->state]),
+              LOG_S("to", client_conn_state_names[to]));
     if (conn->state == CONN_IDLE)
         c->n_idle--;
     list_remove(&conn->link);
@@ -40,36 +40,36 @@ static void conn_set_state(struct http_conn *conn, enum conn_state to)
     }
 }
 
-static void on_conn_free(void *arg)
+static void on_client_conn_free(void *arg)
 {
     free(arg);
 }
 
 /* Its memory stays until the end of the turn: callers up the stack may look at the state. */
-static void conn_close(struct http_conn *conn)
+static void client_conn_close(struct client_conn *conn)
 {
     if (conn->state == CONN_CLOSED)
         return;
-    conn_set_state(conn, CONN_CLOSED);
+    client_conn_set_state(conn, CONN_CLOSED);
     conn->call = NULL;
     timer_fini(&conn->timer);
     if (conn->stream)
         stream_close(&conn->stream);
     conn->client = NULL;
     task_cancel(&conn->task);
-    task_init(&conn->task, on_conn_free, conn);
+    task_init(&conn->task, on_client_conn_free, conn);
 }
 
-static void conn_dispose(struct http_conn *conn)
+static void client_conn_dispose(struct client_conn *conn)
 {
     struct loop *loop = conn->timer.loop;
 
-    conn_close(conn);
+    client_conn_close(conn);
     loop_defer(loop, &conn->task);
 }
 
 /* The call goes back to the head of the line: nothing of it was written. */
-static void conn_give_back(struct http_conn *conn)
+static void client_conn_give_back(struct client_conn *conn)
 {
     struct http_client *c = conn->client;
     struct http_call *call = conn->call;
@@ -77,11 +77,11 @@ static void conn_give_back(struct http_conn *conn)
     call->conn = NULL;
     call->state = CALL_WAITING;
     list_push_front(&c->waiting, &call->wait);
-    conn_dispose(conn);
+    client_conn_dispose(conn);
     client_pump(c);
 }
 
-static void conn_process(struct http_conn *conn)
+static void client_conn_process(struct client_conn *conn)
 {
     struct http_client *c = conn->client;
 
@@ -92,28 +92,28 @@ static void conn_process(struct http_conn *conn)
             call_end(conn->call, HTTP_CALL_NOT_SENT, "%s",
                      conn->failed ? stream_error(conn->stream) : "connection closed before it was open");
         break;
-    case CONN_CHECKING: /* bytes nobody asked for, or the end */ conn_give_back(conn); break;
+    case CONN_CHECKING: /* bytes nobody asked for, or the end */ client_conn_give_back(conn); break;
     case CONN_BUSY: call_input(conn->call); break;
     case CONN_IDLE:
-        conn_dispose(conn);
+        client_conn_dispose(conn);
         client_pump(c);
         break;
     case CONN_CLOSED: break;
     }
 }
 
-static void on_conn_task(void *arg)
+static void on_client_conn_task(void *arg)
 {
-    conn_process(arg);
+    client_conn_process(arg);
 }
 
-void conn_process_later(struct http_conn *conn)
+void client_conn_process_later(struct client_conn *conn)
 {
     loop_defer(conn->client->loop, &conn->task);
 }
 
 /* Has nothing come that ends it, as far as the stream knows by now? Its events may still be due. */
-static bool conn_is_fresh(const struct http_conn *conn)
+static bool client_conn_is_fresh(const struct client_conn *conn)
 {
     struct stream *s = conn->stream;
 
@@ -121,38 +121,38 @@ static bool conn_is_fresh(const struct http_conn *conn)
            evbuffer_get_length(stream_input(s)) == 0;
 }
 
-static void on_conn_timer(void *arg)
+static void on_client_conn_timer(void *arg)
 {
-    struct http_conn *conn = arg;
+    struct client_conn *conn = arg;
 
-    if (conn->state == CONN_CHECKING && conn_is_fresh(conn)) {
-        conn_set_state(conn, CONN_BUSY);
+    if (conn->state == CONN_CHECKING && client_conn_is_fresh(conn)) {
+        client_conn_set_state(conn, CONN_BUSY);
         call_send(conn->call);
     } else if (conn->state == CONN_CHECKING) {
-        conn_give_back(conn);
+        client_conn_give_back(conn);
     } else if (conn->state == CONN_IDLE) {
-        conn_dispose(conn);
+        client_conn_dispose(conn);
     }
 }
 
-static void on_conn_stream(struct stream *s, enum stream_event ev, void *arg)
+static void on_client_conn_stream(struct stream *s, enum stream_event ev, void *arg)
 {
-    struct http_conn *conn = arg;
+    struct client_conn *conn = arg;
 
     (void)s;
     switch (ev) {
     case STREAM_OPEN:
-        conn_set_state(conn, CONN_BUSY);
+        client_conn_set_state(conn, CONN_BUSY);
         call_send(conn->call);
         break;
-    case STREAM_DATA: conn_process(conn); break;
+    case STREAM_DATA: client_conn_process(conn); break;
     case STREAM_EOF:
         conn->eof = true;
-        conn_process(conn);
+        client_conn_process(conn);
         break;
     case STREAM_ERROR:
         conn->failed = true;
-        conn_process(conn);
+        client_conn_process(conn);
         break;
     case STREAM_LOWAT:
         if (conn->state == CONN_BUSY)
@@ -164,33 +164,33 @@ static void on_conn_stream(struct stream *s, enum stream_event ev, void *arg)
 
 void client_connect(struct http_client *c, struct http_call *call)
 {
-    struct http_conn *conn = xcalloc(1, sizeof(*conn));
+    struct client_conn *conn = xcalloc(1, sizeof(*conn));
 
     conn->client = c;
     list_init(&conn->link);
     conn->state = CONN_CONNECTING;
     list_push_back(&c->busy, &conn->link);
     c->n_conns++;
-    timer_init(&conn->timer, c->loop, on_conn_timer, conn);
-    task_init(&conn->task, on_conn_task, conn);
+    timer_init(&conn->timer, c->loop, on_client_conn_timer, conn);
+    task_init(&conn->task, on_client_conn_task, conn);
     conn->call = call;
     call->conn = conn;
     call->state = CALL_CONNECTING;
     conn->stream = stream_connect(c->loop, c->url.host, c->url.port, c->url.tls ? c->cfg.tls : NULL,
-                                  c->cfg.connect_ms, on_conn_stream, conn);
+                                  c->cfg.connect_ms, on_client_conn_stream, conn);
 }
 
-static void conn_take(struct http_conn *conn, struct http_call *call)
+static void client_conn_take(struct client_conn *conn, struct http_call *call)
 {
     conn->call = call;
     call->conn = conn;
     call->state = CALL_CONNECTING;
     if (call_may_repeat(call)) {
         timer_clear(&conn->timer);
-        conn_set_state(conn, CONN_BUSY);
+        client_conn_set_state(conn, CONN_BUSY);
         call_send(call);
     } else {
-        conn_set_state(conn, CONN_CHECKING);
+        client_conn_set_state(conn, CONN_CHECKING);
         timer_set(&conn->timer, 0);
     }
 }
@@ -199,47 +199,47 @@ void client_pump(struct http_client *c)
 {
     while (!c->closing && !list_empty(&c->waiting)) {
         struct http_call *call = list_first(&c->waiting, struct http_call, wait);
-        struct http_conn *conn = list_first(&c->idle, struct http_conn, link);
+        struct client_conn *conn = list_first(&c->idle, struct client_conn, link);
 
-        if (conn && !conn_is_fresh(conn)) {
-            conn_dispose(conn);
+        if (conn && !client_conn_is_fresh(conn)) {
+            client_conn_dispose(conn);
             continue;
         }
         if (!conn && c->n_conns >= c->cfg.max_conns)
             return;
         list_remove(&call->wait);
         if (conn)
-            conn_take(conn, call);
+            client_conn_take(conn, call);
         else
             client_connect(c, call);
     }
 }
 
-void conn_release(struct http_conn *conn, bool keep)
+void client_conn_release(struct client_conn *conn, bool keep)
 {
     struct http_client *c = conn->client;
 
     conn->call = NULL;
-    if (!keep || c->closing || !conn_is_fresh(conn)) {
-        conn_dispose(conn);
+    if (!keep || c->closing || !client_conn_is_fresh(conn)) {
+        client_conn_dispose(conn);
     } else {
         conn->used = true;
         task_cancel(&conn->task);
-        conn_set_state(conn, CONN_IDLE);
+        client_conn_set_state(conn, CONN_IDLE);
         timer_set(&conn->timer, c->cfg.idle_ms);
     }
     client_pump(c);
     while (c->n_idle > c->cfg.max_idle)
-        conn_dispose(list_last(&c->idle, struct http_conn, link));
+        client_conn_dispose(list_last(&c->idle, struct client_conn, link));
 }
 
-struct stream *conn_hijack(struct http_conn *conn)
+struct stream *client_conn_hijack(struct client_conn *conn)
 {
     struct http_client *c = conn->client;
     struct stream *s = conn->stream;
 
     conn->stream = NULL;
-    conn_dispose(conn);
+    client_conn_dispose(conn);
     client_pump(c);
     return s;
 }
@@ -331,7 +331,7 @@ void http_client_free(struct http_client **cp)
         child->end(child);
     }
     while (!list_empty(&c->idle))
-        conn_dispose(list_first(&c->idle, struct http_conn, link));
+        client_conn_dispose(list_first(&c->idle, struct client_conn, link));
     assert(list_empty(&c->busy));
     loop_defer(c->loop, &c->free_task);
 }

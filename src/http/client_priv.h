@@ -31,14 +31,14 @@ struct http_client {
  *                                               +------------- CHECKING <-------+
  * and from each of them to CLOSED. CHECKING: a request that must not be sent twice waits one turn, so that a
  * close by the server that has already arrived is seen before the first byte is written. */
-enum conn_state { CONN_CONNECTING, CONN_CHECKING, CONN_BUSY, CONN_IDLE, CONN_CLOSED };
+enum client_conn_state { CONN_CONNECTING, CONN_CHECKING, CONN_BUSY, CONN_IDLE, CONN_CLOSED };
 
-struct http_conn {
+struct client_conn {
     struct http_client *client; /* NULL once the client is gone */
     struct list link;
     struct stream *stream;
     struct http_call *call;
-    enum conn_state state;
+    enum client_conn_state state;
     bool used; /* has carried a whole answer before */
     bool eof, failed;
     struct timer timer; /* IDLE: idle_ms; CHECKING: next turn */
@@ -61,7 +61,7 @@ struct http_call {
     struct loop *loop;
     struct list link; /* in client->calls */
     struct list wait; /* in client->waiting */
-    struct http_conn *conn;
+    struct client_conn *conn;
     struct http_call_handlers h;
     void *arg;
     enum call_state state;
@@ -111,11 +111,11 @@ void client_pump(struct http_client *c);
 /* Open a connection for call, beyond what is waiting. */
 void client_connect(struct http_client *c, struct http_call *call);
 /* The call that had it is done with it. keep: it may carry another request. */
-void conn_release(struct http_conn *conn, bool keep);
+void client_conn_release(struct client_conn *conn, bool keep);
 /* Take the stream out of the pool. */
-struct stream *conn_hijack(struct http_conn *conn);
+struct stream *client_conn_hijack(struct client_conn *conn);
 /* Go on with what has come, at the end of the turn. */
-void conn_process_later(struct http_conn *conn);
+void client_conn_process_later(struct client_conn *conn);
 
 /* call.c: what the connection tells its call. */
 void call_send(struct http_call *call); /* it is open: write the request */

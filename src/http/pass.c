@@ -20,7 +20,8 @@ struct pass {
     struct http_client *to;
     void (*on_unreachable)(struct http_req *req, const char *why, void *arg);
     void *arg;
-    bool upgrade, body_paused, body_done, started;
+    bool upgrade, started;
+    bool body_paused, body_done; /* of the request */
 };
 
 /* Fields that are about one connection only (RFC 9110 §7.6.1), or that both ends of ours set themselves. */
@@ -164,6 +165,15 @@ static void answer_failed(struct http_req *req, enum http_call_end end, const ch
     free(text);
 }
 
+/* The request is the caller's again; what is left of its body is not ours to take any more. */
+static void pass_give_back(struct pass *p, const char *why)
+{
+    http_on_abort(p->req, NULL, NULL);
+    if (!p->body_done)
+        http_body_pause(p->req);
+    p->on_unreachable(p->req, why, p->arg);
+}
+
 static void on_up_done(struct http_call *c, enum http_call_end end, const char *why, void *arg)
 {
     struct pass *p = arg;
@@ -179,7 +189,7 @@ static void on_up_done(struct http_call *c, enum http_call_end end, const char *
     else if (p->started)
         http_abort(req); /* the client must see that this is not the whole answer */
     else if (end == HTTP_CALL_NOT_SENT && p->on_unreachable)
-        p->on_unreachable(req, why, p->arg);
+        pass_give_back(p, why);
     else
         answer_failed(req, end, why);
     free(p);

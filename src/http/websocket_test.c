@@ -971,6 +971,10 @@ static void test_idle_memory(void **state)
             evbuffer_free(src);
             send_frame(&e[i], 0x89, "abc", 3);
             assert_int_equal(next_frame(&e[i]).kind, WS_IN_PONG);
+
+            struct ws_in_item it; /* lets go of what the peer's parser holds */
+
+            assert_int_equal(ws_in_next(&e[i].in, e[i].src, &it), WS_IN_MORE);
         }
         turns(5);
         each = (mallinfo2().uordblks - before) / N;
