@@ -128,7 +128,8 @@ int run_file_open(struct run_file *f, const char *dir, struct err *e)
         f->part = NULL;
         return -1;
     }
-    (void)!fchmod(f->fd, 0666 & ~mask); /* mkstemp's 0600 is not what an output wants; some disks know no modes */
+    (void)!fchmod(f->fd,
+                  0666 & ~mask); /* mkstemp's 0600 is not what an output wants; some disks know no modes */
     return 0;
 }
 

@@ -51,7 +51,8 @@ static void put_span(struct buf *out, int64_t ms)
     int64_t s = (ms + 500) / 1000;
 
     if (s >= 3600)
-        buf_printf(out, "%lld:%02lld:%02lld", (long long)(s / 3600), (long long)(s / 60 % 60), (long long)(s % 60));
+        buf_printf(out, "%lld:%02lld:%02lld", (long long)(s / 3600), (long long)(s / 60 % 60),
+                   (long long)(s % 60));
     else
         buf_printf(out, "%lld:%02lld", (long long)(s / 60), (long long)(s % 60));
 }
@@ -78,8 +79,15 @@ static void put_bar(struct buf *out, int64_t value, int64_t max, int columns, bo
 
 static const char *phase_words(enum run_phase p)
 {
-    static const char *const words[] = {"sending", "sent, no answer yet", "queued", "running", "storing outputs",
-                                        "fetching", "done", "failed", "canceled"};
+    static const char *const words[] = {"sending",
+                                        "sent, no answer yet",
+                                        "queued",
+                                        "running",
+                                        "storing outputs",
+                                        "fetching",
+                                        "done",
+                                        "failed",
+                                        "canceled"};
 
     return words[p];
 }
@@ -178,7 +186,8 @@ static bool deserves_line(const struct run_view *v, bool *queued_shown)
 
 unsigned run_progress_all(const struct run_view *v, size_t n, const struct cli_term *t, struct buf *out)
 {
-    unsigned most = t->height > 2 && t->height - 2 < LINES_MOST ? (unsigned)t->height - 2 : LINES_MOST, lines = 0;
+    unsigned most = t->height > 2 && t->height - 2 < LINES_MOST ? (unsigned)t->height - 2 : LINES_MOST,
+             lines = 0;
     bool queued_shown = false;
 
     if (n == 1) {

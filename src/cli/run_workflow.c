@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -26,9 +27,9 @@ struct workflow {
 static const struct {
     const char *class_type, *input;
 } loaders[] = {
-    {"LoadImage", "image"},         {"LoadImageMask", "image"},       {"LoadAudio", "audio"},
-    {"LoadVideo", "file"},          {"LoadLatent", "latent"},         {"Load3D", "model_file"},
-    {"VHS_LoadVideo", "video"},     {"VHS_LoadVideoFFmpeg", "video"}, {"VHS_LoadAudioUpload", "audio"},
+    {"LoadImage", "image"},     {"LoadImageMask", "image"},       {"LoadAudio", "audio"},
+    {"LoadVideo", "file"},      {"LoadLatent", "latent"},         {"Load3D", "model_file"},
+    {"VHS_LoadVideo", "video"}, {"VHS_LoadVideoFFmpeg", "video"}, {"VHS_LoadAudioUpload", "audio"},
 };
 
 /* ---- reading ---- */
@@ -130,9 +131,9 @@ static int adopt_edits(struct workflow *w, struct edits *ed, struct err *e)
 
 struct match {
     const struct graph_node *node;
-    size_t count;        /* nodes that fit in the way `by` says */
-    const char *by;      /* "id", "title", "class" */
-    char ids[80];        /* of the first three, for the message */
+    size_t count;   /* nodes that fit in the way `by` says */
+    const char *by; /* "id", "title", "class" */
+    char ids[80];   /* of the first three, for the message */
 };
 
 static void match_note(struct match *m, const struct graph_node *n)
@@ -142,8 +143,8 @@ static void match_note(struct match *m, const struct graph_node *n)
     if (m->count++ == 0)
         m->node = n;
     if (m->count <= 3)
-        snprintf(m->ids + at, sizeof(m->ids) - at, "%s%.*s", at ? ", " : "", (int)(n->id.n < 20 ? n->id.n : 20),
-                 n->id.p);
+        snprintf(m->ids + at, sizeof(m->ids) - at, "%s%.*s", at ? ", " : "",
+                 (int)(n->id.n < 20 ? n->id.n : 20), n->id.p);
 }
 
 static void match_node(const struct workflow *w, const char *s, size_t n, struct match *m)
@@ -170,8 +171,8 @@ static void match_node(const struct workflow *w, const char *s, size_t n, struct
 
 /* Titles and inputs may hold dots: the first dot that leaves a node and an input it has in front and behind,
  * else the first that leaves a node. */
-static int find_target(const struct workflow *w, const char *arg, size_t n, struct match *m, const char **input,
-                       struct err *e)
+static int find_target(const struct workflow *w, const char *arg, size_t n, struct match *m,
+                       const char **input, struct err *e)
 {
     const char *dot = memchr(arg, '.', n), *first = dot;
     struct match got;
@@ -181,10 +182,11 @@ static int find_target(const struct workflow *w, const char *arg, size_t n, stru
         return err_set(e, EINVAL, "must be NODE.INPUT=VALUE");
     for (; dot; dot = memchr(dot + 1, '.', (size_t)(arg + n - dot - 1))) {
         match_node(w, arg, (size_t)(dot - arg), &got);
-        if (got.count && (!m->count || (got.count == 1 && json_getn(got.node->inputs, dot + 1,
-                                                                   (size_t)(arg + n - dot - 1)).p))) {
-            bool better = got.count == 1 &&
-                          json_getn(got.node->inputs, dot + 1, (size_t)(arg + n - dot - 1)).p != NULL;
+        if (got.count &&
+            (!m->count ||
+             (got.count == 1 && json_getn(got.node->inputs, dot + 1, (size_t)(arg + n - dot - 1)).p))) {
+            bool better =
+                got.count == 1 && json_getn(got.node->inputs, dot + 1, (size_t)(arg + n - dot - 1)).p != NULL;
 
             *m = got;
             *input = dot + 1;
@@ -195,8 +197,8 @@ static int find_target(const struct workflow *w, const char *arg, size_t n, stru
     if (!m->count)
         return err_set(e, EINVAL, "no node has the id, title or class \"%.*s\"", (int)(first - arg), arg);
     if (m->count > 1)
-        return err_set(e, EINVAL, "\"%.*s\" is the %s of %zu nodes (%s%s); give an id", (int)(*input - 1 - arg),
-                       arg, m->by, m->count, m->ids, m->count > 3 ? ", ..." : "");
+        return err_set(e, EINVAL, "\"%.*s\" is the %s of %zu nodes (%s%s); give an id",
+                       (int)(*input - 1 - arg), arg, m->by, m->count, m->ids, m->count > 3 ? ", ..." : "");
     return 0;
 }
 
