@@ -181,7 +181,6 @@ void stream_close_gracefully(struct stream **sp, int64_t linger_ms)
     s->ends = true;
     s->paused = false;
     s->tell_data = false;
-    s->look = s->ssl != NULL;
     evbuffer_drain(s->in, evbuffer_get_length(s->in));
     stream_set_timeouts(s, 0, 0);
     if (s->phase == NULL)
@@ -220,7 +219,6 @@ void stream_resume(struct stream *s)
 {
     s->paused = false;
     s->tell_data = evbuffer_get_length(s->in) > 0;
-    s->look = s->ssl != NULL;
     stream_schedule(s);
 }
 

@@ -13,6 +13,7 @@ static inline void on_accept(struct listener *ln, int fd, void *arg)
     (void)ln;
     (void)arg;
     assert_null(a.s);
+    small_window(fd);
     a.s = stream_accept(loop, fd, NULL, end_cb, &a);
 }
 

@@ -64,7 +64,7 @@ struct stream {
     bool lingers;        /* closing gracefully: input is dropped */
     bool write_wants_read, read_wants_write; /* TLS */
     bool tell_open, tell_data, tell_eof;     /* events that wait for the tick */
-    bool look;                               /* TLS may hold input that no event will announce */
+    bool look; /* TLS may hold input that no event will announce; until a read found all */
     struct event rev, wev;
     struct evbuffer *in;
     struct evbuffer_cb_entry *in_cb; /* while full */

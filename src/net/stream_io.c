@@ -97,7 +97,6 @@ static void check_full(struct stream *s)
     } else {
         evbuffer_remove_cb_entry(s->in, s->in_cb);
         s->in_cb = NULL;
-        s->look = s->ssl != NULL;
     }
 }
 

@@ -37,29 +37,41 @@ static void test_refused(void **state)
 }
 
 /* A listener whose backlog is full drops our SYN: nothing answers. */
-static void test_connect_timeout(void **state)
-{
-    struct sockaddr_in in = {.sin_family = AF_INET};
-    socklen_t len = sizeof(in);
-    int ln = socket(AF_INET, SOCK_STREAM, 0), fill[8];
+static int fill[9];
 
-    (void)state;
-    in.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+static unsigned short silent_port(const char *ip, unsigned short port)
+{
+    struct sockaddr_in in = {.sin_family = AF_INET, .sin_port = htons(port)};
+    socklen_t len = sizeof(in);
+    int ln = socket(AF_INET, SOCK_STREAM, 0);
+
+    evutil_inet_pton(AF_INET, ip, &in.sin_addr);
     assert_int_equal(bind(ln, (struct sockaddr *)&in, sizeof(in)), 0);
     assert_int_equal(listen(ln, 0), 0);
     assert_int_equal(getsockname(ln, (struct sockaddr *)&in, &len), 0);
-    for (size_t i = 0; i < ARRAY_LEN(fill); i++) {
+    fill[0] = ln;
+    for (size_t i = 1; i < ARRAY_LEN(fill); i++) {
         fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
         connect(fill[i], (struct sockaddr *)&in, sizeof(in));
     }
-    connect_to("127.0.0.1", ntohs(in.sin_port), 100);
+    return ntohs(in.sin_port);
+}
+
+static void silent_close(void)
+{
+    for (size_t i = 0; i < ARRAY_LEN(fill); i++)
+        close(fill[i]);
+}
+
+static void test_connect_timeout(void **state)
+{
+    (void)state;
+    connect_to("127.0.0.1", silent_port("127.0.0.1", 0), 100);
     UNTIL(loop, c.n[STREAM_ERROR]);
     assert_string_equal(c.error, "connect timed out");
     assert_int_equal(stream_errno(c.s), ETIMEDOUT);
     assert_true(stream_never_opened(c.s));
-    for (size_t i = 0; i < ARRAY_LEN(fill); i++)
-        close(fill[i]);
-    close(ln);
+    silent_close();
 }
 
 static void test_close_at_every_stage_of_connecting(void **state)
@@ -149,6 +161,23 @@ static void test_addresses_are_tried_in_turn(void **state)
     connect_to("multi.test", port_of(listener), 5000);
     UNTIL(loop, c.n[STREAM_ERROR]);
     assert_string_equal(c.error, "connection refused");
+    dns_stop();
+}
+
+/* An address that never answers takes its share of the time, not all of it. */
+static void test_silent_address_does_not_take_all_the_time(void **state)
+{
+    (void)state;
+    dns_start();
+    silent_port("127.9.9.1", port_of(listener));
+    dns_addrs[0] = "127.9.9.1";
+    dns_addrs[1] = "127.0.0.1";
+    dns_addrs[2] = NULL;
+    connect_to("multi.test", port_of(listener), 600);
+    UNTIL(loop, c.n[STREAM_OPEN] || c.n[STREAM_ERROR]);
+    assert_string_equal(c.trace, "O");
+    assert_string_equal(stream_peer_ip(c.s), "127.0.0.1");
+    silent_close();
     dns_stop();
 }
 
@@ -251,6 +280,7 @@ int main(void)
         T(test_connect_timeout),
         T(test_close_at_every_stage_of_connecting),
         T(test_addresses_are_tried_in_turn),
+        T(test_silent_address_does_not_take_all_the_time),
         T(test_unknown_name),
         T(test_name_server_that_is_silent),
         T(test_ipv6),

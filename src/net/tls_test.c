@@ -130,6 +130,7 @@ static void on_accept(struct listener *ln, int fd, void *arg)
     (void)arg;
     if (a.s)
         stream_close(&a.s);
+    small_window(fd);
     a.s = stream_accept(loop, fd, server, end_cb, &a);
 }
 
@@ -390,7 +391,31 @@ static void test_half_close_by_close_notify(void **state)
     assert_string_equal(c.trace, "ODE");
 }
 
-/* A relay in the middle that can cut the connection: a cut is no end. */
+static void pause_in_data(struct end *e, enum stream_event ev)
+{
+    if (ev == STREAM_DATA)
+        stream_pause(e->s);
+}
+
+/* Data and close_notify come in one read, the owner pauses at the data: the end waits. */
+static void test_eof_waits_while_paused(void **state)
+{
+    (void)state;
+    a.hook = pause_in_data;
+    connect_pair();
+    stream_write(c.s, "x", 1);
+    stream_shutdown_write(c.s);
+    UNTIL(loop, a.n[STREAM_DATA]);
+    turns(loop, 10);
+    assert_string_equal(a.trace, "OD");
+    a.in_call = true;
+    stream_resume(a.s);
+    a.in_call = false;
+    UNTIL(loop, a.n[STREAM_EOF]);
+    assert_string_equal(buf_str(&a.got), "x");
+}
+
+/* A connection cut under the session is no end. */
 static void test_cut_without_close_notify_is_an_error(void **state)
 {
     int fd;
@@ -451,25 +476,11 @@ static void test_close_gracefully(void **state)
     assert_int_equal(c.got.len, sizeof(answer));
     assert_true(pattern_holds(c.got.data, sizeof(answer), 0));
     UNTIL(loop, stream_queued(c.s) == 0);
+    turns(loop, 3);
     assert_int_equal(c.n[STREAM_ERROR], 0);
 }
 
 /* --- bytes --- */
-
-static int file_of(size_t n)
-{
-    FILE *f = tmpfile();
-    char *p = xmalloc(n);
-    int fd;
-
-    pattern_fill(p, n, 0);
-    assert_int_equal(fwrite(p, 1, n, f), n);
-    free(p);
-    fflush(f);
-    fd = dup(fileno(f));
-    fclose(f);
-    return fd;
-}
 
 static void test_files_and_bytes_keep_their_order(void **state)
 {
@@ -764,6 +775,7 @@ int main(void)
         T(test_server_handshake_times_out),
         T(test_peer_gone_in_the_handshake),
         T(test_half_close_by_close_notify),
+        T(test_eof_waits_while_paused),
         T(test_cut_without_close_notify_is_an_error),
         T(test_stream_close_says_so_unless_output_was_dropped),
         T(test_close_gracefully),

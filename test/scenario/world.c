@@ -190,14 +190,16 @@ static void say_now(struct world *w, void *arg)
     free(m);
 }
 
-static void say(struct world *w, struct world_server *s, const char *id, const char *fmt, const char *a)
+/* A message of the server's socket: before, the prompt id, after. */
+static void say(struct world *w, struct world_server *s, const char *id, const char *before,
+                const char *after)
 {
     for (int copy = world_chance(w, w->faults.repeat_event) ? 2 : 1; copy > 0; copy--) {
         struct said *m = xcalloc(1, sizeof(*m));
 
         snprintf(m->server, sizeof(m->server), "%s", s->name);
         snprintf(m->id, sizeof(m->id), "%s", id);
-        snprintf(m->text, sizeof(m->text), fmt, id, a);
+        snprintf(m->text, sizeof(m->text), "%s%s%s", before, id, after);
         world_at(w, world_chance(w, w->faults.late_event) ? world_rnd(w, 8000) : world_rnd(w, 3), true,
                  say_now, m);
     }
@@ -217,22 +219,21 @@ static void server_finish(struct world *w, struct world_server *s, struct world_
         say(w, s, p->upstream_id,
             "{\"type\": \"executed\", \"data\": {\"node\": \"9\", \"display_node\": \"9\", \"output\": "
             "{\"images\": "
-            "[{\"filename\": \"%2$sComfyUI_00001_.png\", \"subfolder\": \"\", \"type\": \"output\"}]}, "
-            "\"prompt_id\": \"%1$s\"}}",
-            "");
-        say(w, s, p->upstream_id,
-            "{\"type\": \"execution_success\", \"data\": {\"prompt_id\": \"%s\", \"timestamp\": 1%s}}", "");
+            "[{\"filename\": \"ComfyUI_00001_.png\", \"subfolder\": \"\", \"type\": \"output\"}]}, "
+            "\"prompt_id\": \"",
+            "\"}}");
+        say(w, s, p->upstream_id, "{\"type\": \"execution_success\", \"data\": {\"prompt_id\": \"",
+            "\", \"timestamp\": 1}}");
     } else if (p->verdict == WORLD_INTERRUPTED) {
-        say(w, s, p->upstream_id,
-            "{\"type\": \"execution_interrupted\", \"data\": {\"prompt_id\": \"%s\", \"node_id\": \"5\"%s}}",
-            "");
+        say(w, s, p->upstream_id, "{\"type\": \"execution_interrupted\", \"data\": {\"prompt_id\": \"",
+            "\", \"node_id\": \"5\"}}");
     } else {
-        say(w, s, p->upstream_id,
-            "{\"type\": \"execution_error\", \"data\": {\"prompt_id\": \"%s\", \"exception_type\": \"%s\"}}",
-            p->verdict == WORLD_OOM ? "torch.OutOfMemoryError" : "ValueError");
+        say(w, s, p->upstream_id, "{\"type\": \"execution_error\", \"data\": {\"prompt_id\": \"",
+            p->verdict == WORLD_OOM ? "\", \"exception_type\": \"torch.OutOfMemoryError\"}}"
+                                    : "\", \"exception_type\": \"ValueError\"}}");
     }
-    say(w, s, p->upstream_id,
-        "{\"type\": \"executing\", \"data\": {\"node\": null, \"prompt_id\": \"%s\"%s}}", "");
+    say(w, s, p->upstream_id, "{\"type\": \"executing\", \"data\": {\"node\": null, \"prompt_id\": \"",
+        "\"}}");
 }
 
 static struct world_server *server_of(struct world *w, void *arg)
@@ -266,12 +267,11 @@ static void server_run(struct world *w, void *arg)
                      : world_chance(w, w->faults.interrupted) ? WORLD_INTERRUPTED
                                                               : WORLD_OK;
         run_began(w, s, p->upstream_id);
+        say(w, s, p->upstream_id, "{\"type\": \"execution_start\", \"data\": {\"prompt_id\": \"",
+            "\", \"timestamp\": 1}}");
         say(w, s, p->upstream_id,
-            "{\"type\": \"execution_start\", \"data\": {\"prompt_id\": \"%s\", \"timestamp\": 1%s}}", "");
-        say(w, s, p->upstream_id,
-            "{\"type\": \"progress\", \"data\": {\"value\": 1, \"max\": 4, \"prompt_id\": \"%s\", \"node\": "
-            "\"5\"%s}}",
-            "");
+            "{\"type\": \"progress\", \"data\": {\"value\": 1, \"max\": 4, \"prompt_id\": \"",
+            "\", \"node\": \"5\"}}");
         server_kick(w, s, ms);
     } else if (w->mono >= p->done_at && !p->hang) {
         server_finish(w, s, p);
@@ -495,24 +495,21 @@ static void op_find(struct fleet *f, const char *server, const char *id, fleet_l
 
 static void put_history(struct buf *b, const struct world_prompt *p)
 {
-    static const char *const ends[] = {
-        "[\"execution_success\", {\"prompt_id\": \"%s\", \"timestamp\": 3}]",
-        "[\"execution_error\", {\"prompt_id\": \"%s\", \"node_id\": \"5\", \"node_type\": \"FailAt\", "
-        "\"executed\": [], "
-        "\"exception_message\": \"boom\", \"exception_type\": \"ValueError\", \"traceback\": [\"t\"], "
-        "\"current_inputs\": {}, \"current_outputs\": [], \"timestamp\": 3}]",
-        "[\"execution_error\", {\"prompt_id\": \"%s\", \"node_id\": \"5\", \"node_type\": \"KSampler\", "
-        "\"executed\": [], "
-        "\"exception_message\": \"Allocation on device\", \"exception_type\": \"torch.OutOfMemoryError\", "
-        "\"traceback\": [\"t\"], \"current_inputs\": {}, \"current_outputs\": [], \"timestamp\": 3}]",
-        "[\"execution_interrupted\", {\"prompt_id\": \"%s\", \"node_id\": \"5\", \"node_type\": "
-        "\"KSampler\", "
-        "\"executed\": [], \"timestamp\": 3}]"};
-    char end[600];
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(end, sizeof(end), ends[p->verdict], p->upstream_id);
-#pragma GCC diagnostic pop
+    static const char *const kinds[] = {"execution_success", "execution_error", "execution_error",
+                                        "execution_interrupted"};
+    static const char *const rest[] = {
+        "\"timestamp\": 3",
+        "\"node_id\": \"5\", \"node_type\": \"FailAt\", \"executed\": [], \"exception_message\": \"boom\", "
+        "\"exception_type\": \"ValueError\", \"traceback\": [\"t\"], \"current_inputs\": {}, "
+        "\"current_outputs\": "
+        "[], \"timestamp\": 3",
+        "\"node_id\": \"5\", \"node_type\": \"KSampler\", \"executed\": [], \"exception_message\": "
+        "\"Allocation on "
+        "device\", \"exception_type\": \"torch.OutOfMemoryError\", \"traceback\": [\"t\"], "
+        "\"current_inputs\": {}, "
+        "\"current_outputs\": [], \"timestamp\": 3",
+        "\"node_id\": \"5\", \"node_type\": \"KSampler\", \"executed\": [], \"timestamp\": 3"};
+
     buf_printf(b,
                "{\"%s\": {\"prompt\": [0, \"%s\", {\"5\": {\"class_type\": \"KSampler\", \"inputs\": {}}}, "
                "{}, [\"9\"]], "
@@ -526,9 +523,9 @@ static void put_history(struct buf *b, const struct world_prompt *p)
     buf_printf(
         b,
         "}, \"status\": {\"status_str\": \"%s\", \"completed\": %s, \"messages\": [[\"execution_start\", "
-        "{\"prompt_id\": \"%s\", \"timestamp\": 1}], %s]}, \"meta\": {}}}",
+        "{\"prompt_id\": \"%s\", \"timestamp\": 1}], [\"%s\", {\"prompt_id\": \"%s\", %s}]]}, \"meta\": {}}}",
         p->verdict == WORLD_OK ? "success" : "error", p->verdict == WORLD_OK ? "true" : "false",
-        p->upstream_id, end);
+        p->upstream_id, kinds[p->verdict], p->upstream_id, rest[p->verdict]);
 }
 
 static void history_answer(struct world *w, void *arg)
