@@ -15,6 +15,7 @@ static const struct command {
     int (*fn)(int argc, char **argv); /* argv[0] is the name; gives the exit status */
     const char *help;
 } commands[] = {
+    {"run", run_main, "run a workflow and write its outputs"},
     {"config", config_main, "print every configuration key, or check a file"},
     {"version", version_main, "print the version"},
 };

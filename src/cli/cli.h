@@ -2,6 +2,7 @@
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
+int run_main(int argc, char **argv);
 int config_main(int argc, char **argv);
 
 #endif

@@ -94,19 +94,28 @@ char **opts_operands(const struct opts *o)
     return o->argv + optind;
 }
 
-static void say(const char *command, const char *fmt, va_list ap)
+void cli_say(const char *command, const char *text)
 {
     struct buf b = BUF_INIT;
+
+    if (command)
+        buf_printf(&b, "comfymux%s%s: ", *command ? " " : "", command);
+    buf_puts(&b, text);
+    for (size_t i = 0; i < b.len; i++) /* what a peer said must not reach the terminal's controls */
+        if (((unsigned char)b.data[i] < ' ' && b.data[i] != '\n') || b.data[i] == 0x7f)
+            b.data[i] = '?';
+    buf_putc(&b, '\n');
+    fwrite(b.data, 1, b.len, stderr);
+    buf_free(&b);
+}
+
+static void say(const char *command, const char *fmt, va_list ap)
+{
     char *text = NULL;
 
     if (vasprintf(&text, fmt, ap) < 0)
         abort();
-    buf_printf(&b, "comfymux%s%s: %s\n", command ? " " : "", command ? command : "", text);
-    for (size_t i = 0; i + 1 < b.len; i++) /* what a peer said must not reach the terminal's controls */
-        if (((unsigned char)b.data[i] < ' ' && b.data[i] != '\n') || b.data[i] == 0x7f)
-            b.data[i] = '?';
-    fwrite(b.data, 1, b.len, stderr);
-    buf_free(&b);
+    cli_say(command ? command : "", text);
     free(text);
 }
 

@@ -60,6 +60,8 @@ const char *cli_url(const char *given);
 
 /* "comfymux run: <message>" */
 void cli_error(const char *command, const char *fmt, ...) PRINTF_LIKE(2, 3);
+/* "comfymux <command>: <text>", or the text alone if command is NULL; control characters are taken out. */
+void cli_say(const char *command, const char *text);
 /* Flush standard output; a full disk or closed pipe turns CLI_OK into CLI_FAILED and is told. */
 int cli_finish(const char *command, int status);
 
