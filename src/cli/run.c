@@ -84,7 +84,7 @@ void run_print_path(struct run *r, const char *path)
     erase(r);
     if (r->json)
         return;
-    puts(strncmp(path, "./", 2) == 0 ? path + 2 : path);
+    puts(path);
     fflush(stdout);
 }
 
@@ -160,8 +160,8 @@ void run_show(struct run *r, struct run_job *j)
     struct buf title = BUF_INIT, line = BUF_INIT;
     struct run_view v;
 
-    if (r->term.tty || r->quiet)
-        return; /* draw() comes by itself */
+    if (r->term.tty || r->quiet || j->code)
+        return; /* draw() comes by itself; a failure has been told */
     view(r, j, &v, &title);
     if (run_progress_plain(&v, &j->said, &line))
         fputs(buf_str(&line), stderr);

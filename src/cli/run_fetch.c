@@ -220,6 +220,8 @@ static void commit(struct run *r)
         give_up(r, "storage_failed", e.msg);
     } else {
         o->size = r->fetch.file.size;
+        if (strncmp(path, "./", 2) == 0)
+            memmove(path, path + 2, strlen(path + 2) + 1);
         j->files = xrealloc(j->files, (j->n_files + 1) * sizeof(char *));
         j->files[j->n_files++] = path;
         run_print_path(r, path);

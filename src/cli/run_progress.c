@@ -94,10 +94,10 @@ static const char *phase_words(enum run_phase p)
 
 static void put_running(const struct run_view *v, const struct cli_term *t, struct buf *out)
 {
+    if (!v->server || !v->node)
+        buf_puts(out, v->node ? "running " : "running");
     if (v->node)
         put_text(out, v->node, TITLE_COLUMNS, t->utf8);
-    else
-        buf_puts(out, phase_words(v->phase));
     if (v->max > 1) {
         buf_puts(out, "  ");
         put_bar(out, v->value, v->max, t->width >= 100 ? 30 : t->width >= 70 ? 16 : 8, t->utf8);

@@ -126,16 +126,13 @@ static void on_uploaded(struct http_call *c, enum http_call_end end, const char 
     }
 }
 
-/* A file name inside a quoted parameter, as browsers write it. */
+/* A file name inside a quoted string. */
 static void put_quoted(struct buf *b, const char *s)
 {
     for (; *s; s++) {
-        if (*s == '"')
-            buf_puts(b, "%22");
-        else if (*s == '\r' || *s == '\n')
-            buf_puts(b, *s == '\r' ? "%0D" : "%0A");
-        else
-            buf_putc(b, *s);
+        if (*s == '"' || *s == '\\')
+            buf_putc(b, '\\');
+        buf_putc(b, *s == '\r' || *s == '\n' ? '_' : *s);
     }
 }
 
@@ -316,8 +313,6 @@ static void reject(struct run_job *j, const struct http_answer *a)
         buf_printf(&text, "%s%s%.500s", message, details && *details ? ": " : "", details ? details : "");
     else
         buf_printf(&text, "POST /prompt was answered %d %s", a->status, http_status_text(a->status));
-    if (type && message && strcmp(type, code_of(a, type)) != 0)
-        buf_printf(&text, " (%s)", type);
     put_node_errors(r, json_get(root, "node_errors"), &text);
     run_job_fail(j, code_of(a, type), "%s", buf_str(&text));
     r->n_jobs = r->next_post + 1; /* the others would be refused alike */

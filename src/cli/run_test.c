@@ -521,12 +521,14 @@ static void a_line_fits_the_terminal_whatever_the_names(void **state)
     v.server = NULL;
     v.max = 0;
     assert_line(&v, &wide,
-                "\xe7\x8c\xab\xe7\x8c\xab?\xcc\x81"
+                "running \xe7\x8c\xab\xe7\x8c\xab?\xcc\x81"
                 "e ?");
-    v.node = "abcdefgh\xe7\x8c\xab\xe7\x8c\xab";
-    assert_line(&v, &narrow, "abcdefgh\xe7\x8c\xab"); /* 10 of 11 columns: the next needs two */
+    v.node = "abcdefgh";
+    assert_line(&v, &narrow, "running abc"); /* 11 columns */
+    v.node = "ab\xe7\x8c\xab";
+    assert_line(&v, &narrow, "running ab"); /* the next needs two */
     v.node = "a title that is longer than anyone would want to read on one line";
-    assert_line(&v, &wide, "a title that is longer than ");
+    assert_line(&v, &wide, "running a title that is longer than ");
 }
 
 static void many_jobs_share_few_lines(void **state)
