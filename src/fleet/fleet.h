@@ -89,7 +89,7 @@ typedef void fleet_history_cb(const struct fleet_history *r, void *arg);
 /* One file of an attempt, as the server named it. */
 struct fleet_file {
     const char *server, *filename, *subfolder, *type;
-    const char *job; /* for logs */
+    const char *job, *upstream_id; /* for logs */
 };
 enum fleet_fetch_end {
     FLEET_FETCHED,
@@ -139,6 +139,8 @@ struct fleet_ops {
     void (*history)(struct fleet *f, const char *server, const char *upstream_id, fleet_history_cb *cb,
                     void *arg);
     void (*fetch)(struct fleet *f, const struct fleet_file *file, fleet_fetched_cb *cb, void *arg);
+    /* Store bytes that came by the socket, or as text in history, in the same way. */
+    void (*keep)(struct fleet *f, struct bytes *data, const char *mime, fleet_fetched_cb *cb, void *arg);
     void (*stop)(struct fleet *f, const char *server, const char *upstream_id, fleet_stopped_cb *cb,
                  void *arg);
     void (*unpin)(struct fleet *f, int64_t pin);
@@ -159,6 +161,7 @@ struct fleet {
 #define fleet_find(f, server, id, cb, arg) ((f)->ops->find((f), (server), (id), (cb), (arg)))
 #define fleet_history(f, server, id, cb, arg) ((f)->ops->history((f), (server), (id), (cb), (arg)))
 #define fleet_fetch(f, file, cb, arg) ((f)->ops->fetch((f), (file), (cb), (arg)))
+#define fleet_keep(f, data, mime, cb, arg) ((f)->ops->keep((f), (data), (mime), (cb), (arg)))
 #define fleet_stop(f, server, id, cb, arg) ((f)->ops->stop((f), (server), (id), (cb), (arg)))
 #define fleet_unpin(f, pin) ((f)->ops->unpin((f), (pin)))
 #define fleet_servers(f, out, max) ((f)->ops->servers((f), (out), (max)))

@@ -163,9 +163,9 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
                                       .message = xstrdup_null(c->message),
                                       .detail = j->a ? xstrdup_null(j->a->error_detail) : NULL};
         if (!(up->flags & JOB_F_NO_HISTORY))
-            c->history = attempt_end_history(j, up->state, &c->error);
+            c->history = collect_end_history(j, up->state, &c->error);
         if (j->a && (up->state == JOB_SUCCEEDED || up->state == JOB_FAILED))
-            c->outputs = attempt_outputs(j->a, &c->n_outputs);
+            c->outputs = files_outputs(j->a, &c->n_outputs);
     }
     j->commit = c;
     place_dequeue(j);
@@ -311,7 +311,7 @@ static void committed(struct runner_job *j)
     log_step(j, c, c->server ? c->server : old_server);
     holds = j->s.state == JOB_DISPATCHING || j->s.state == JOB_RUNNING;
     if (c->up.stray) /* before the slot is counted free */
-        stray_add(r, &stray);
+        stray_add(r, &stray, from != JOB_DISPATCHING);
     if (held && !holds)
         place_use(r, old_server, -1);
     if (c->up.begin)

@@ -8,8 +8,20 @@
 
 #define STRAY_FIRST_MS 250
 #define STRAY_MOST_MS 10000
+#define ABSENT_APART_MS 2000 /* as for a bound job: not there, twice, this far apart */
 
-void stray_add(struct runner *r, const struct store_stray *s)
+static bool is_posting(struct runner *r, const char *upstream_id)
+{
+    list_for_each(it, &r->calls) {
+        const struct call *c = list_entry(it, struct call, link);
+
+        if (c->posting && strcmp(c->upstream_id, upstream_id) == 0)
+            return true;
+    }
+    return false;
+}
+
+void stray_add(struct runner *r, const struct store_stray *s, bool sure)
 {
     struct stray *t = xcalloc(1, sizeof(*t));
 
@@ -17,6 +29,8 @@ void stray_add(struct runner *r, const struct store_stray *s)
     t->s.server = xstrdup(s->server);
     t->next = runner_mono(r);
     t->wait = STRAY_FIRST_MS;
+    t->posting = is_posting(r, s->upstream_id);
+    t->sure = sure;
     list_push_back(&r->strays, &t->link);
     place_use(r, t->s.server, 1);
     stray_run(r);
@@ -90,6 +104,25 @@ static void stray_gone(struct runner *r, struct stray *t)
     store_stray_done(r->env.store, t->s.server, t->s.upstream_id, on_forgotten, stray_call(r, t));
 }
 
+/* It was not on the server just now. */
+static void stray_absent(struct runner *r, struct stray *t)
+{
+    int64_t now = runner_mono(r);
+
+    if (t->posting) {
+        again_later(r, t);
+        return;
+    }
+    if (t->absent_at == 0)
+        t->absent_at = now;
+    if (t->sure || now - t->absent_at >= ABSENT_APART_MS) {
+        stray_gone(r, t);
+        return;
+    }
+    again_later(r, t);
+    t->next = t->absent_at + ABSENT_APART_MS;
+}
+
 static void on_stopped(enum fleet_stopped res, void *arg)
 {
     struct call *c = arg;
@@ -97,11 +130,32 @@ static void on_stopped(enum fleet_stopped res, void *arg)
     struct stray *t = stray_find(r, c->upstream_id);
 
     call_free(c);
-    if (t && res == FLEET_GONE)
-        stray_gone(r, t);
-    else if (t)
+    if (t && res == FLEET_GONE) {
+        stray_absent(r, t);
+    } else if (t) {
+        if (res == FLEET_STILL_THERE) {
+            t->absent_at = 0;
+            t->sure = true;
+        }
         again_later(r, t);
+    }
     runner_settle(r);
+}
+
+void stray_posted(struct runner *r, const char *upstream_id, bool sent)
+{
+    struct stray *t = stray_find(r, upstream_id);
+
+    if (t == NULL || !t->posting)
+        return;
+    t->posting = false;
+    t->absent_at = 0;
+    t->wait = STRAY_FIRST_MS;
+    if (!sent)
+        t->sure = true; /* the next look settles it */
+    if (!t->asking)
+        t->next = runner_mono(r);
+    stray_run(r);
 }
 
 void stray_run(struct runner *r)

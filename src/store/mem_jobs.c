@@ -63,6 +63,7 @@ static struct job_record *submit_record(struct mem_store *m, const struct store_
     rec->s.tenant = xstrdup(in->tenant);
     rec->s.client_id = xstrdup_null(in->client_id);
     rec->s.window_id = xstrdup_null(in->window_id);
+    rec->s.need = xstrdup_null(in->need);
     rec->s.seq = ++m->last_seq;
     rec->s.number = in->has_number ? in->number : (double)(in->front ? -rec->s.seq : rec->s.seq);
     rec->s.priority = in->priority;
@@ -239,6 +240,7 @@ enum store_status mem_step(struct mem_store *m, struct req *r)
     s->state = in->state;
     s->version++;
     s->flags = in->flags | (s->flags & JOB_F_NO_HISTORY);
+    s->spent = in->spent;
     s->not_before = in->not_before;
     if (in->started && s->started_at == 0)
         s->started_at = in->at;

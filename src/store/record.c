@@ -99,6 +99,7 @@ void job_summary_fini(struct job_summary *s)
     free(s->tenant);
     free(s->client_id);
     free(s->window_id);
+    free(s->need);
     *s = (struct job_summary){0};
 }
 
@@ -109,6 +110,7 @@ void job_summary_copy(struct job_summary *to, const struct job_summary *from)
     to->tenant = xstrdup_null(from->tenant);
     to->client_id = xstrdup_null(from->client_id);
     to->window_id = xstrdup_null(from->window_id);
+    to->need = xstrdup_null(from->need);
 }
 
 void job_output_fini(struct job_output *o)

@@ -181,6 +181,7 @@ static void submit_pack(struct store_submit *s, struct pack *k)
     s->tenant = pack_str(k, s->tenant);
     s->client_id = pack_str(k, s->client_id);
     s->window_id = pack_str(k, s->window_id);
+    s->need = pack_str(k, s->need);
     s->retry_of = pack_str(k, s->retry_of);
     s->key = pack_str(k, s->key);
     s->note = pack_str(k, s->note);
