@@ -83,6 +83,7 @@ struct val *data_format(const struct data *d)
 
 /* --- the registry --- */
 
+static struct val *catalog; /* object_info; the classes point into it */
 static struct node_class *classes;
 static size_t n_classes;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
@@ -106,12 +107,12 @@ static void load(void)
 {
     const struct node_class *tables[] = {nodes_image_table, nodes_model_table, nodes_test_table};
     struct err e;
-    struct val *all = val_parse(object_info_json, object_info_json_len, &e);
 
-    if (!all)
+    catalog = val_parse(object_info_json, object_info_json_len, &e);
+    if (!catalog)
         abort(); /* the embedded file is ours; a test reads it */
-    classes = xcalloc(val_count(all), sizeof(*classes));
-    val_each(m, all) for (size_t t = 0; t < ARRAY_LEN(tables);
+    classes = xcalloc(val_count(catalog), sizeof(*classes));
+    val_each(m, catalog) for (size_t t = 0; t < ARRAY_LEN(tables);
                           t++) for (const struct node_class *c = tables[t]; c->name;
                                     c++) if (strcmp(c->name, m->key) == 0) add_class(c, m->value);
 }

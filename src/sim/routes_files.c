@@ -119,6 +119,12 @@ static void view_encoded(struct http_req *r, const struct viewing *v, const char
     buf_free(&out);
 }
 
+static void half_is_out(struct http_req *r, void *arg)
+{
+    (void)arg;
+    http_abort(r);
+}
+
 /* Half of the file, and then the connection ends. */
 static void view_half(struct http_req *r, const struct viewing *v, const char *type)
 {
@@ -130,7 +136,7 @@ static void view_half(struct http_req *r, const struct viewing *v, const char *t
         set_name(r, v->name);
         http_start(r, 200, type, (int64_t)bytes.len);
         http_send(r, bytes.data, bytes.len / 2);
-        http_drop(r);
+        http_on_drain(r, 0, half_is_out, NULL);
     }
     buf_free(&bytes);
 }

@@ -178,7 +178,7 @@ static void queue_and_answer(struct sim_server *s, struct http_req *r, struct pr
     prompts_push(&s->prompts, p);
     server_kick(s);
     if (faults_strike(&s->faults, FAULT_PROMPT_LOST, NULL)) {
-        http_drop(r);
+        http_abort(r);
         accepted_free(a);
     } else if (faults_strike(&s->faults, FAULT_PROMPT_SLOW_ANSWER, &ms)) {
         server_later(s, r, ms, answer_late, accepted_free, a);
