@@ -5,41 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include <openssl/evp.h>
-
-#include "base/log.h"
+#include "sim/exec_cache.h"
 #include "sim/exec_events.h"
 #include "sim/exec_graph.h"
 
 enum phase { PHASE_IDLE, PHASE_SLOW, PHASE_PICK, PHASE_NODE, PHASE_LAG, PHASE_HANG };
 
-struct cached {
-    char sig[65 + 1];
-    struct data *out[NODE_MAX_OUT];
-    size_t outs;
-    struct val *ui; /* or NULL */
-    unsigned seen;  /* the run that last had this node in its graph */
-    UT_hash_handle hh;
-};
-
-/* ComfyUI keeps one object per (node id, class) over runs; PreviewImage chooses its name in its constructor.
- */
-struct object {
-    char *key;
-    char temp_prefix[16];
-    unsigned seen;
-    UT_hash_handle hh;
-};
-
 struct exec {
     struct exec_conf conf;
     enum phase phase;
-    struct cached *cache;
-    struct object *objects;
-    unsigned runs;
+    struct xcache cache;
     bool interrupted;
     bool success; /* of the node executed last: ComfyUI's flag, which outlives a prompt */
-    uint64_t unhashable;
     /* the prompt that runs */
     const struct prompt *prompt;
     struct xgraph graph;
@@ -78,27 +55,9 @@ struct exec *exec_new(const struct exec_conf *c)
     return &f->x;
 }
 
-static void cached_free(struct exec *x, struct cached *c)
-{
-    HASH_DEL(x->cache, c);
-    for (size_t i = 0; i < c->outs; i++)
-        data_unref(c->out[i]);
-    val_free(c->ui);
-    free(c);
-}
-
 void exec_drop_cache(struct exec *x)
 {
-    struct cached *c, *next;
-    struct object *o, *onext;
-
-    HASH_ITER(hh, x->cache, c, next)
-        cached_free(x, c);
-    HASH_ITER(hh, x->objects, o, onext) {
-        HASH_DEL(x->objects, o);
-        free(o->key);
-        free(o);
-    }
+    xcache_drop(&x->cache);
 }
 
 static void forget_run(struct exec *x)
@@ -156,186 +115,51 @@ bool exec_current(const struct exec *x, const char *sid, const char **display_no
     return true;
 }
 
-/* --- the cache --- */
-
-static void hash_text(const struct buf *b, char out[65])
-{
-    unsigned char md[EVP_MAX_MD_SIZE];
-    unsigned n = 0;
-
-    if (!EVP_Digest(buf_str(b), b->len, md, &n, EVP_sha256(), NULL))
-        abort(); /* OpenSSL without SHA-256: not this machine */
-    for (unsigned i = 0; i < 32; i++)
-        snprintf(out + 2 * (size_t)i, 3, "%02x", md[i]);
-}
-
-static int by_key(const void *a, const void *b)
-{
-    const struct val_member *const *x = a, *const *y = b;
-
-    return strcmp((*x)->key, (*y)->key);
-}
-
-static void sign(struct exec *x, struct xnode *n);
-
-static void put_signed_inputs(struct exec *x, struct xnode *n, struct buf *b)
-{
-    const struct val *inputs = val_get(n->node, "inputs");
-    size_t count = val_count(inputs), i = 0;
-    const struct val_member **m = xmalloc((count + 1) * sizeof(const struct val_member *));
-
-    val_each(in, inputs) m[i++] = in;
-    if (count > 1)
-        qsort(m, count, sizeof(*m), by_key);
-    for (i = 0; i < count; i++) {
-        struct xnode *from = xgraph_follow(&x->graph, m[i]->value);
-
-        json_put_strn(b, m[i]->key, m[i]->keylen);
-        buf_putc(b, '=');
-        if (from && from != n) {
-            sign(x, from);
-            buf_printf(b, "%s:", from->sig);
-            val_put(b, m[i]->value->item[1]);
-        } else {
-            val_put(b, m[i]->value);
-        }
-        buf_putc(b, ';');
-    }
-    free(m);
-}
-
-/* The cache key: class, inputs, and the keys of what the inputs come from; for some the node's own id. */
-static void sign(struct exec *x, struct xnode *n)
-{
-    const struct val *changed = val_get(n->node, "is_changed");
-    struct buf b = BUF_INIT;
-
-    if (n->sig[0] || n->visiting)
-        return;
-    n->visiting = true;
-    /* expanded nodes have a cache of their own for each parent */
-    if (n->parent)
-        buf_printf(&b, "%s/%s|", n->parent->id, n->parent->cls->name);
-    buf_printf(&b, "%s|", n->cls->name);
-    if (changed)
-        val_put(&b, changed);
-    if (n->cls->wants_id)
-        buf_printf(&b, "|%s", n->id);
-    buf_putc(&b, '|');
-    put_signed_inputs(x, n, &b);
-    if (n->n_consts > 0) /* a picture as a constant never equals another */
-        buf_printf(&b, "#%llu", (unsigned long long)++x->unhashable);
-    hash_text(&b, n->sig);
-    buf_free(&b);
-    n->visiting = false;
-}
-
-static struct cached *cache_find(struct exec *x, struct xnode *n)
-{
-    struct cached *c;
-
-    sign(x, n);
-    HASH_FIND_STR(x->cache, n->sig, c);
-    return c;
-}
-
 static bool is_cached(void *arg, struct xnode *n)
 {
-    return cache_find(arg, n) != NULL;
-}
+    struct exec *x = arg;
 
-static void cache_put(struct exec *x, struct xnode *n, struct data *const *out, size_t outs,
-                      const struct val *ui)
-{
-    struct cached *c = cache_find(x, n);
-
-    if (c)
-        cached_free(x, c);
-    c = xcalloc(1, sizeof(*c));
-    memcpy(c->sig, n->sig, sizeof(n->sig));
-    for (size_t i = 0; i < outs; i++)
-        c->out[c->outs++] = data_ref(out[i]);
-    c->ui = val_copy(ui);
-    c->seen = x->runs;
-    HASH_ADD_STR(x->cache, sig, c);
-}
-
-/* What the graph of this run does not have is dropped: the cache is that of the last prompt. */
-static void cache_sweep(struct exec *x)
-{
-    struct cached *c, *next;
-    struct object *o, *onext;
-
-    x->runs++;
-    for (struct xnode *n = x->graph.nodes; n; n = n->hh.next) {
-        struct buf key = BUF_INIT;
-
-        c = cache_find(x, n);
-        if (c)
-            c->seen = x->runs;
-        buf_printf(&key, "%s/%s", n->cls->name, n->id);
-        HASH_FIND_STR(x->objects, buf_str(&key), o);
-        if (o)
-            o->seen = x->runs;
-        buf_free(&key);
-    }
-    HASH_ITER(hh, x->cache, c, next)
-        if (c->seen != x->runs)
-            cached_free(x, c);
-    HASH_ITER(hh, x->objects, o, onext)
-        if (o->seen != x->runs) {
-            HASH_DEL(x->objects, o);
-            free(o->key);
-            free(o);
-        }
-}
-
-static const char *temp_prefix(struct exec *x, const struct xnode *n)
-{
-    struct object *o;
-    char *key = xasprintf("%s/%s", n->cls->name, n->id);
-
-    HASH_FIND_STR(x->objects, key, o);
-    if (o) {
-        free(key);
-        return o->temp_prefix;
-    }
-    o = xcalloc(1, sizeof(*o));
-    o->key = key;
-    o->seen = x->runs;
-    memcpy(o->temp_prefix, "_temp_", 6);
-    x->conf.clock->random(x->conf.clock, o->temp_prefix + 6, 5);
-    for (int i = 6; i < 11; i++) /* ComfyUI's alphabet */
-        o->temp_prefix[i] = "abcdefghijklmnopqrstupvxyz"[(unsigned char)o->temp_prefix[i] % 26];
-    HASH_ADD_KEYPTR(hh, x->objects, o->key, strlen(o->key), o);
-    return o->temp_prefix;
+    return xcache_find(&x->cache, &x->graph, n) != NULL;
 }
 
 /* --- the beginning and the end of a prompt --- */
 
-/* IS_CHANGED of nodes that read files. The result stands in the node, and so in the PNG's own text. */
+/* What IS_CHANGED says of a file: its hash, or NaN when it cannot be read. */
+static struct val *file_change(const struct exec *x, const char *annotated)
+{
+    struct buf name = BUF_INIT, path = BUF_INIT;
+    enum files_dir d = files_annotated(annotated, &name);
+    struct val *changed = NULL;
+    char hex[65];
+
+    if (files_path(x->conf.files, d, NULL, buf_str(&name), &path) &&
+        files_sha256(buf_str(&path), hex, NULL) == 0) {
+        changed = val_arr();
+        val_push(changed, val_str(hex));
+    }
+    buf_free(&name);
+    buf_free(&path);
+    return changed ? changed : val_float(__builtin_nan(""));
+}
+
+/* IS_CHANGED of the classes that have one. The result stands in the node, and so in the PNG's own text. */
 static void ask_changes(struct exec *x)
 {
     for (struct xnode *n = x->graph.nodes; n; n = n->hh.next) {
         const struct val *file =
-            val_get(val_get(n->node, "inputs"), n->cls->check_input ? n->cls->check_input : "");
-        struct buf name = BUF_INIT, path = BUF_INIT;
-        struct val *changed;
-        char hex[65];
+            n->cls->check_input ? val_get(val_get(n->node, "inputs"), n->cls->check_input) : NULL;
+        struct val *changed = NULL;
 
-        if (!n->cls->file_changes || !file || file->type != VAL_STR)
-            continue;
-        if (files_path(x->conf.files, files_annotated(file->text, &name), NULL, buf_str(&name), &path) &&
-            files_read(buf_str(&path), &name, NULL) == 0 && files_sha256(buf_str(&path), hex, NULL) == 0) {
+        if (n->cls->file_changes && file && file->type == VAL_STR) {
+            changed = file_change(x, file->text);
+        } else if (n->cls->always_changes) {
             changed = val_arr();
-            val_push(changed, val_str(hex));
-        } else {
-            changed = val_float(__builtin_nan(""));
+            val_push(changed, val_float((double)x->conf.clock->wall_ms(x->conf.clock) / 1000));
         }
+        if (!changed)
+            continue;
         val_set(val_get(x->shown, n->id), "is_changed", val_copy(changed));
         val_set(n->node, "is_changed", changed);
-        buf_free(&name);
-        buf_free(&path);
     }
 }
 
@@ -385,7 +209,7 @@ static int64_t begin(struct exec *x, const struct prompt *p)
     x->executed = val_arr();
     xgraph_init(&x->graph, p->graph, is_cached, x);
     ask_changes(x);
-    cache_sweep(x);
+    xcache_sweep(&x->cache, &x->graph);
     message_cached(x);
     x->heavy_only = has_heavy(x);
     for (size_t i = 0; i < p->outputs->len; i++) {
@@ -448,7 +272,7 @@ static void remember_ui(struct exec *x, const struct xnode *n, const struct val 
 static struct data *resolve(struct exec *x, const struct val *link)
 {
     struct xnode *from = xgraph_follow(&x->graph, link);
-    struct cached *c = from ? cache_find(x, from) : NULL;
+    struct cached *c = from ? xcache_find(&x->cache, &x->graph, from) : NULL;
     int64_t slot = 0;
 
     if (!c || !val_int64(link->item[1], &slot))
@@ -578,7 +402,7 @@ static void complete(struct exec *x, struct xnode *n)
 static void node_succeeded(struct exec *x, struct xnode *n, struct data *const *out, size_t outs,
                            const struct val *ui)
 {
-    cache_put(x, n, out, outs, ui);
+    xcache_put(&x->cache, &x->graph, n, out, outs, ui);
     xevents_node_ends(&x->ev, n);
     val_push(x->executed, val_str(n->id));
     complete(x, n);
@@ -708,7 +532,7 @@ static bool struck(struct exec *x, const struct xnode *n)
 
 static void start_node(struct exec *x, struct xnode *n)
 {
-    struct cached *c = cache_find(x, n);
+    struct cached *c = xcache_find(&x->cache, &x->graph, n);
     struct noderun *r = &x->run;
 
     if (c) {
@@ -739,7 +563,7 @@ static void start_node(struct exec *x, struct xnode *n)
     r->server = x->conf.server;
     r->prompt = x->shown;
     r->pnginfo = val_get(x->prompt->extra, "extra_pnginfo");
-    r->temp_prefix = temp_prefix(x, n);
+    r->temp_prefix = xcache_temp_prefix(&x->cache, n, x->conf.clock);
     x->phase = PHASE_NODE;
 }
 

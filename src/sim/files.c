@@ -278,18 +278,18 @@ void files_list(const struct files *f, enum files_dir d, struct files_list *out)
         if (fstatat(dirfd(dir), de->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode))
             continue;
         v = xrealloc(v, (n + 1) * sizeof(*v));
-        v[n++] = (struct entry){xstrdup(de->d_name),
-                                (int64_t)st.st_mtim.tv_sec * 1000 + st.st_mtim.tv_nsec / 1000000};
+        v[n++] =
+            (struct entry){xstrdup(de->d_name), (int64_t)st.st_mtim.tv_sec * 1000000000 + st.st_mtim.tv_nsec};
     }
     if (dir)
         closedir(dir);
     if (n > 0)
         qsort(v, n, sizeof(*v), by_name);
     out->name = xmalloc((n + 1) * sizeof(char *));
-    out->mtime_ms = xmalloc((n + 1) * sizeof(int64_t));
+    out->mtime = xmalloc((n + 1) * sizeof(int64_t));
     for (size_t i = 0; i < n; i++) {
         out->name[i] = v[i].name;
-        out->mtime_ms[i] = v[i].mtime;
+        out->mtime[i] = v[i].mtime;
     }
     out->n = n;
     free(v);
@@ -300,7 +300,7 @@ void files_list_free(struct files_list *l)
     for (size_t i = 0; i < l->n; i++)
         free(l->name[i]);
     free(l->name);
-    free(l->mtime_ms);
+    free(l->mtime);
 }
 
 static void replace_all(struct buf *b, const char *what, const char *with)

@@ -38,7 +38,7 @@ int files_sha256(const char *path, char out[65], struct err *e) MUST_CHECK;
 
 struct files_list {
     char **name;
-    int64_t *mtime_ms;
+    int64_t *mtime; /* nanoseconds */
     size_t n;
 };
 /* The plain files of a folder, sorted by name; top level only. */

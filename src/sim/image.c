@@ -156,6 +156,15 @@ struct image *image_rgb(const struct image *im, struct err *e)
     return with_channels(im, 3, e);
 }
 
+struct image *image_alpha_only(const struct image *im, struct err *e)
+{
+    struct image *out = image_new(1, im->w, im->h, 4, e);
+
+    for (size_t i = 0; out && i < (size_t)im->w * im->h; i++)
+        out->px[4 * i + 3] = im->c == 4 ? im->px[4 * i + 3] : 1.0f;
+    return out;
+}
+
 struct image *image_join(const struct image *a, const struct image *b, struct err *e)
 {
     unsigned c = a->c > b->c ? a->c : b->c;

@@ -52,6 +52,8 @@ struct image *image_join(const struct image *a, const struct image *b, struct er
 /* One channel of each picture as a mask (index cut to what is there), or a mask as RGB. */
 struct image *image_channel(const struct image *im, unsigned channel, struct err *e);
 struct image *image_from_mask(const struct image *mask, struct err *e);
+/* Black with the first picture's alpha (1 where there is none): /view?channel=a. */
+struct image *image_alpha_only(const struct image *im, struct err *e);
 /* The first three channels. */
 struct image *image_rgb(const struct image *im, struct err *e);
 

@@ -113,8 +113,8 @@ static void load(void)
         abort(); /* the embedded file is ours; a test reads it */
     classes = xcalloc(val_count(catalog), sizeof(*classes));
     val_each(m, catalog) for (size_t t = 0; t < ARRAY_LEN(tables);
-                          t++) for (const struct node_class *c = tables[t]; c->name;
-                                    c++) if (strcmp(c->name, m->key) == 0) add_class(c, m->value);
+                              t++) for (const struct node_class *c = tables[t]; c->name;
+                                        c++) if (strcmp(c->name, m->key) == 0) add_class(c, m->value);
 }
 
 const struct node_class *node_classes(size_t *n)

@@ -60,6 +60,7 @@ struct node_class {
     const char *check_input; /* the one its VALIDATE_INPUTS takes */
     bool heavy;              /* where injected device faults strike */
     bool file_changes;       /* IS_CHANGED is the hash of the file named by check_input */
+    bool always_changes;     /* IS_CHANGED is the time: never cached */
     /* from object_info: */
     const struct val *info, *required, *optional, *hidden, *output;
     bool output_node, wants_id;

@@ -494,7 +494,7 @@ const struct node_class nodes_image_table[] = {
     {.name = "InvertMask", .run = run_invert_mask},
     {.name = "SaveImage", .run = run_save},
     {.name = "PreviewImage", .run = run_preview},
-    {.name = "SaveImageWebsocket", .step = step_save_websocket},
+    {.name = "SaveImageWebsocket", .step = step_save_websocket, .always_changes = true},
     {.name = "PreviewAny", .run = run_preview_any},
     {.name = "PrimitiveInt", .run = run_primitive},
     {.name = "PrimitiveFloat", .run = run_primitive},

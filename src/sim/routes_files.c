@@ -92,10 +92,7 @@ static void view_encoded(struct http_req *r, const struct viewing *v, const char
     if (files_read(v->path, &bytes, &e) == 0)
         im = image_decode(buf_str(&bytes), bytes.len, &e);
     if (im && channel && strcmp(channel, "a") == 0) {
-        struct image *alpha = im->c == 4 ? image_channel(im, 3, &e) : NULL;
-
-        shown = alpha ? image_from_mask(alpha, &e) : image_rgb(im, &e);
-        image_unref(alpha);
+        shown = image_alpha_only(im, &e);
     } else if (im && channel && strcmp(channel, "rgb") == 0) {
         shown = image_rgb(im, &e);
     } else {
@@ -141,6 +138,16 @@ static void view_half(struct http_req *r, const struct viewing *v, const char *t
     buf_free(&bytes);
 }
 
+/* If-Match and If-Unmodified-Since: is it still the file that the client knows? */
+static bool precondition_holds(const struct http_req *r, const char *etag, int64_t mtime)
+{
+    const char *match = http_req_header(r, "If-Match"), *since = http_req_header(r, "If-Unmodified-Since");
+
+    if (match)
+        return strcmp(match, "*") == 0 || strstr(match, etag);
+    return !since || http_date_parse(since) < 0 || mtime <= http_date_parse(since);
+}
+
 static void view_file(struct http_req *r, const struct viewing *v)
 {
     const char *type = files_mime(v->name);
@@ -165,6 +172,11 @@ static void view_file(struct http_req *r, const struct viewing *v)
              (unsigned long long)st.st_mtim.tv_sec * 1000000000ull + (unsigned long long)st.st_mtim.tv_nsec,
              (unsigned long long)st.st_size);
     set_name(r, v->name);
+    if (!precondition_holds(r, etag, st.st_mtim.tv_sec)) {
+        close(fd);
+        http_reply(r, 412, type, "", 0);
+        return;
+    }
     http_reply_file(r, 200, &(struct http_file){fd, st.st_size, type, etag, st.st_mtim.tv_sec});
 }
 
@@ -462,7 +474,10 @@ static void upload(struct sim_server *s, struct http_req *r, bool mask)
     u->parser = type ? multipart_new(type, &handlers, u, &e) : NULL;
     if (!u->parser) {
         upload_free(u);
-        reply_500(r);
+        if (type && (strncmp(type, "multipart/form-data", 19) == 0 || strstr(type, "urlencoded")))
+            reply_500(r); /* a broken form, or one without files */
+        else
+            http_reply_empty(r, 400); /* no form: no field named image */
         return;
     }
     http_on_abort(r, upload_gone, u);
@@ -500,12 +515,12 @@ void get_internal_files(struct sim_server *s, struct http_req *r, const char *re
         size_t best = l.n;
 
         for (size_t i = 0; i < l.n; i++)
-            if (l.mtime_ms[i] != INT64_MIN && (best == l.n || l.mtime_ms[i] > l.mtime_ms[best]))
+            if (l.mtime[i] != INT64_MIN && (best == l.n || l.mtime[i] > l.mtime[best]))
                 best = i;
         if (k > 0)
             buf_puts(&b, ", ");
         json_put_str(&b, l.name[best]);
-        l.mtime_ms[best] = INT64_MIN;
+        l.mtime[best] = INT64_MIN;
     }
     buf_putc(&b, ']');
     files_list_free(&l);

@@ -1,7 +1,8 @@
 /* POST /prompt and what is asked about prompts afterwards. */
-#include <math.h>
+#include <iconv.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/log.h"
 #include "base/uuid.h"
@@ -17,13 +18,49 @@ struct reading {
     bool lenient; /* /interrupt: what is no JSON is as good as {} */
 };
 
+/* Another charset than UTF-8, if the Content-Type names one (aiohttp decodes by it). */
+static char *charset_of(const struct http_req *r)
+{
+    const char *type = http_req_header(r, "Content-Type"), *at = type ? strcasestr(type, "charset=") : NULL;
+    size_t n;
+
+    if (!at)
+        return NULL;
+    at += strlen("charset=") + (at[strlen("charset=")] == '"');
+    n = strcspn(at, "\"; ");
+    if (n == 0 || n > 20 || strncasecmp(at, "utf-8", n) == 0 || strncasecmp(at, "utf8", n) == 0)
+        return NULL;
+    /* Python's name, which iconv does not know */
+    return n == 7 && strncasecmp(at, "latin-1", n) == 0 ? xstrdup("ISO-8859-1") : xstrndup(at, n);
+}
+
+static struct val *decode(const struct http_req *r, const struct bytes *body)
+{
+    char *charset = charset_of(r), *in = (char *)body->data, *text, *out;
+    iconv_t cd = charset ? iconv_open("UTF-8", charset) : NULL;
+    size_t left = body->len, room = body->len * 3 + 16, space = room;
+    struct val *v = NULL;
+
+    free(charset);
+    if (!cd)
+        return val_parse(body->data, body->len, NULL);
+    if (cd == (iconv_t)-1)
+        return NULL;
+    out = text = xmalloc(room);
+    if (iconv(cd, &in, &left, &out, &space) != (size_t)-1 && left == 0)
+        v = val_parse(text, room - space, NULL);
+    iconv_close(cd);
+    free(text);
+    return v;
+}
+
 static void read_done(struct http_req *r, struct bytes *body, void *arg)
 {
     struct reading *rd = arg;
     struct sim_server *s = rd->s;
     body_cb *cb = rd->cb;
     bool lenient = rd->lenient;
-    struct val *v = val_parse(body->data, body->len, NULL);
+    struct val *v = decode(r, body);
 
     http_on_abort(r, NULL, NULL);
     free(rd);
