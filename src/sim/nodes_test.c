@@ -1,162 +1,237 @@
-/* The small test nodes of the recordings (test/recordings): each shows one thing a ComfyUI server can do. */
+/* Every class: that it is described, and what the picture nodes make. */
+#include "sim/nodes.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "sim/nodes.h"
+#include <cmocka.h>
 
-static void pass_image(struct noderun *r)
+#include "sim/testkit.h"
+
+static int setup(void **state)
 {
-    const struct data *d = node_arg(r, "image");
-
-    if (d)
-        node_out(r, data_ref((struct data *)d));
+    *state = xcalloc(1, sizeof(struct kit));
+    kit_init(*state);
+    return 0;
 }
 
-/* 16x16 in the colour of the step, as JPEG or PNG. */
-static bool slow_preview(struct noderun *r, int64_t i, const char *kind)
+static int teardown(void **state)
 {
-    float rgb[3] = {(float)(i * 60 % 256) / 255.0f, 80 / 255.0f, 160 / 255.0f};
-    struct err e = {0};
-    struct image *im = image_fill(1, 16, 16, 3, rgb, &e);
-    int rc = -1;
+    kit_fini(*state);
+    free(*state);
+    return 0;
+}
 
-    if (!r->frames) {
-        r->frames = xcalloc(1, sizeof(*r->frames));
-        r->n_frames = 1;
+/* What is offered can be executed, and what can be executed is offered. */
+static void tables_agree(void **state)
+{
+    const struct node_class *tables[] = {nodes_image_table, nodes_model_table, nodes_test_table};
+    const struct node_class *all;
+    size_t n, count = 0;
+
+    (void)state;
+    all = node_classes(&n);
+    for (size_t t = 0; t < ARRAY_LEN(tables); t++)
+        for (const struct node_class *c = tables[t]; c->name; c++, count++)
+            if (!node_find(c->name))
+                fail_msg("%s has no entry in object_info.json", c->name);
+    assert_int_equal(n, count);
+    for (size_t i = 0; i < n; i++) {
+        assert_true((all[i].run != NULL) != (all[i].step != NULL));
+        assert_true(all[i].output && all[i].output->len <= NODE_MAX_OUT);
     }
-    buf_clear(&r->frames[0]);
-    if (im)
-        rc = strcmp(kind, "jpeg") == 0 ? image_jpeg(im, 0, 95, &r->frames[0], &e)
-                                       : image_png(im, 0, 6, NULL, 0, &r->frames[0], &e);
+}
+
+/* Lists of files are the server's own. */
+static void live_lists(void **state)
+{
+    struct kit *k = *state;
+    struct val *info;
+    struct buf b = BUF_INIT;
+
+    kit_upload(k, "b.png", 1);
+    kit_upload(k, "a.png", 1);
+    kit_upload(k, "notes.txt", 1);
+    info = node_info(node_find("LoadImage"), &k->files, &k->models);
+    val_put(&b, val_get(val_get(val_get(info, "input"), "required"), "image"));
+    assert_string_equal(b.data, "[[\"a.png\", \"b.png\"], {\"image_upload\": true}]");
+    val_free(info);
+    buf_clear(&b);
+    info = node_info(node_find("VAELoader"), &k->files, &k->models);
+    val_put(&b, val_get(val_get(val_get(info, "input"), "required"), "vae_name"));
+    assert_string_equal(b.data, "[[\"ae.safetensors\", \"pixel_space\"]]");
+    val_free(info);
+    buf_free(&b);
+}
+
+/* Runs a graph whose node "s" saves, and gives the picture. */
+static struct image *made(struct kit *k, const char *nodes, const char *from)
+{
+    char *graph =
+        xasprintf("{%s, \"s\": {\"class_type\": \"SaveImage\", \"inputs\": {\"images\": [\"%s\", 0], "
+                  "\"filename_prefix\": \"n\"}}}",
+                  nodes, from);
+    struct buf path = BUF_INIT, bytes = BUF_INIT;
+    struct image *im = NULL;
+    struct err e = {0};
+    struct val *h;
+    char id[16];
+
+    snprintf(id, sizeof(id), "%s", kit_submit(k, graph, "w"));
+    kit_run(k);
+    h = kit_history(k, id);
+    if (!val_truthy(val_get(val_get(h, "status"), "completed"))) {
+        val_put(&bytes, h);
+        fail_msg("%s", bytes.data);
+    }
+    assert_true(files_path(
+        &k->files, FILES_OUTPUT, NULL,
+        val_get(val_get(val_get(val_get(h, "outputs"), "s"), "images")->item[0], "filename")->text, &path));
+    assert_int_equal(files_read(path.data, &bytes, &e), 0);
+    im = image_decode(bytes.data, bytes.len, &e);
+    assert_non_null(im);
+    val_free(h);
+    buf_free(&path);
+    buf_free(&bytes);
+    free(graph);
+    return im;
+}
+
+#define COLOR(c)                                                                                             \
+    "\"1\": {\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": 6, \"height\": 4, \"batch_size\": 2, "  \
+    "\"color\": " #c "}}"
+
+static void expect_pixel(struct image *im, unsigned x, unsigned y, int r, int g, int b)
+{
+    const float *p = image_get(im, 0, x, y);
+
+    assert_int_equal(image_byte(p[0]), r);
+    assert_int_equal(image_byte(p[1]), g);
+    assert_int_equal(image_byte(p[2]), b);
     image_unref(im);
-    if (rc < 0)
-        node_fail(r, "RuntimeError", "%s", e.msg);
-    return rc == 0;
 }
 
-static enum node_next step_slow(struct noderun *r)
+static void picture_nodes(void **state)
 {
-    int64_t steps = node_int(r, "steps", 4), i = r->count;
-    const char *kind = node_str(r, "preview", "none");
-    const char *mime = NULL;
-    char text[64];
+    struct kit *k = *state;
+    struct image *im;
 
-    if (r->state == 1) { /* slept */
-        if (node_bool(r, "text", false)) {
-            snprintf(text, sizeof(text), "step %lld of %lld", (long long)i + 1, (long long)steps);
-            r->host->text(r->host->arg, r, text);
+    expect_pixel(made(k, COLOR(16744448), "1"), 5, 3, 255, 128, 0);
+    expect_pixel(
+        made(
+            k,
+            COLOR(16744448) ", \"2\": {\"class_type\": \"ImageInvert\", \"inputs\": {\"image\": [\"1\", 0]}}",
+            "2"),
+        0, 0, 0, 126,
+        255); /* 1 - 128/255 is a hair below 127/255, and ComfyUI cuts off: recording a4 agrees */
+    im = made(k,
+              COLOR(255) ", \"2\": {\"class_type\": \"ImageScale\", \"inputs\": {\"image\": [\"1\", 0], "
+                         "\"upscale_method\": "
+                         "\"nearest-exact\", \"width\": 12, \"height\": 0, \"crop\": \"disabled\"}}",
+              "2");
+    assert_int_equal(im->w, 12);
+    assert_int_equal(im->h, 8); /* 0 keeps the aspect ratio */
+    expect_pixel(im, 11, 7, 0, 0, 255);
+    im = made(k,
+              COLOR(255) ", \"2\": {\"class_type\": \"ImageCrop\", \"inputs\": {\"image\": [\"1\", 0], "
+                         "\"width\": 100, \"height\": 2, "
+                         "\"x\": 4, \"y\": 1}}",
+              "2");
+    assert_int_equal(im->w, 2);
+    assert_int_equal(im->h, 2);
+    image_unref(im);
+    im = made(k,
+              COLOR(255) ", \"2\": {\"class_type\": \"ImagePadForOutpaint\", \"inputs\": {\"image\": [\"1\", "
+                         "0], \"left\": 8, \"top\": 0, "
+                         "\"right\": 0, \"bottom\": 8, \"feathering\": 2}}",
+              "2");
+    assert_int_equal(im->w, 14);
+    assert_int_equal(im->h, 12);
+    expect_pixel(im, 0, 0, 127, 127, 127);
+    expect_pixel(
+        made(k,
+             "\"1\": {\"class_type\": \"SolidMask\", \"inputs\": {\"value\": 0.5, \"width\": 8, \"height\": "
+             "8}}, \"2\": "
+             "{\"class_type\": \"InvertMask\", \"inputs\": {\"mask\": [\"1\", 0]}}, \"3\": {\"class_type\": "
+             "\"MaskToImage\", \"inputs\": {\"mask\": [\"2\", 0]}}",
+             "3"),
+        7, 7, 127, 127, 127);
+    kit_upload(k, "grey.png", 100.0f / 255.0f);
+    expect_pixel(
+        made(k, "\"1\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": \"grey.png\"}}", "1"), 1, 1,
+        100, 100, 100);
+}
+
+/* Numbers that a hostile prompt may give: an error of the node, not of the simulator. */
+static void hostile_sizes(void **state)
+{
+    struct kit *k = *state;
+    static const char *const nodes[] = {
+        "{\"1\": {\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": 16384, \"height\": 16384, "
+        "\"batch_size\": 4096, \"color\": 0}}, ",
+        "{\"0\": "
+        "{\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": 64, \"height\": 64, \"batch_size\": 1, "
+        "\"color\": 0}}, \"1\": "
+        "{\"class_type\": \"RepeatImageBatch\", \"inputs\": {\"image\": [\"0\", 0], \"amount\": 4096}}, "
+        "\"2\": {\"class_type\": "
+        "\"ImageScale\", \"inputs\": {\"image\": [\"1\", 0], \"upscale_method\": \"lanczos\", \"width\": "
+        "16384, \"height\": 16384, "
+        "\"crop\": \"center\"}}, \"x\": {\"class_type\": \"PreviewImage\", \"inputs\": {\"images\": [\"2\", "
+        "0]}}, ",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(nodes); i++) {
+        char *graph = xasprintf(
+            "%s\"s\": {\"class_type\": \"PreviewImage\", \"inputs\": {\"images\": [\"1\", 0]}}}", nodes[i]);
+        char id[16];
+        struct val *h;
+
+        if (i == 1) { /* the second output fails; do not save 4096 files */
+            char *cut = strstr(graph, ", \"s\"");
+
+            strcpy(cut, "}");
         }
-        if (strcmp(kind, "none") != 0) {
-            if (!slow_preview(r, i, kind))
-                return NODE_FAILED;
-            mime = strcmp(kind, "jpeg") == 0 ? "image/jpeg" : "image/png";
-        }
-        if (!r->host->tick(r->host->arg, r, i + 1, steps, mime, mime ? &r->frames[0] : NULL))
-            return NODE_FAILED;
-        r->count++;
+        snprintf(id, sizeof(id), "%s", kit_submit(k, graph, "w"));
+        kit_run(k);
+        h = kit_history(k, id);
+        assert_true(val_is_str(val_get(val_get(h, "status"), "status_str"), "error"));
+        val_free(h);
+        free(graph);
     }
-    if (r->count >= steps) {
-        pass_image(r);
-        return NODE_DONE;
-    }
-    r->state = 1;
-    r->wait_ms = (int64_t)(node_num(r, "seconds_per_step", 0.1) * 1000);
-    return NODE_WAIT;
 }
 
-static void run_fail(struct noderun *r)
+/* A picture the sampler made is the same for the same job and differs by server name. */
+static void texts_in_png(void **state)
 {
-    node_fail(r, "ValueError", "%s", node_str(r, "message", "boom"));
+    struct kit *k = *state;
+    struct prompt *p = NULL;
+    struct buf path = BUF_INIT, bytes = BUF_INIT;
+
+    kit_submit(k,
+               "{" COLOR(1) ", \"s\": {\"class_type\": \"SaveImage\", \"inputs\": {\"images\": [\"1\", 0], "
+                            "\"filename_prefix\": \"t\"}}}",
+               "w");
+    p = k->prompts.heap[0];
+    val_set(p->extra, "extra_pnginfo", val_parse("{\"workflow\": {\"id\": \"h\xc3\xa9\"}}", 27, NULL));
+    kit_run(k);
+    assert_true(
+        files_path(&k->files, FILES_OUTPUT, NULL, "t_00002_.png", &path)); /* the second of the batch */
+    assert_int_equal(files_read(path.data, &bytes, NULL), 0);
+    assert_non_null(memmem(bytes.data, bytes.len, "tEXtprompt\0{\"1\": {\"class_type\": \"EmptyImage\"", 44));
+    assert_non_null(memmem(bytes.data, bytes.len, "tEXtworkflow\0{\"id\": \"h\\u00e9\"}", 30));
+    buf_free(&path);
+    buf_free(&bytes);
 }
 
-static void run_block(struct noderun *r)
+int main(void)
 {
-    const char *message = node_str(r, "message", "");
+    const struct CMUnitTest tests[] = {
+#define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
+        T(tables_agree), T(live_lists), T(picture_nodes), T(hostile_sizes), T(texts_in_png),
+    };
 
-    node_out(r, data_text(DATA_BLOCKER, *message ? message : NULL));
+    return cmocka_run_group_tests(tests, NULL, NULL);
 }
-
-static void run_report(struct noderun *r)
-{
-    const struct data *d = node_arg(r, "value");
-    int64_t count = node_int(r, "count", 1);
-    struct val *text = val_arr(), *number = val_arr(), *nothing = val_arr();
-
-    for (int64_t i = 0; i < count; i++)
-        val_push(text, d ? data_format(d) : val_null());
-    val_push(number, val_int(count));
-    val_push(nothing, val_null());
-    r->ui = val_obj();
-    val_set(r->ui, "text", text);
-    val_set(r->ui, "number", number);
-    val_set(r->ui, "nothing", nothing);
-}
-
-static struct val *link_to(const char *id, int slot)
-{
-    struct val *l = val_arr();
-
-    val_push(l, val_str(id));
-    val_push(l, val_int(slot));
-    return l;
-}
-
-static struct val *slow_node(struct val *image, struct val *steps)
-{
-    struct val *n = val_obj(), *in = val_obj();
-
-    val_set(in, "image", image);
-    val_set(in, "steps", steps);
-    val_set(in, "seconds_per_step", val_float(0.01));
-    val_set(in, "preview", val_str("none"));
-    val_set(n, "class_type", val_str("SlowProgress"));
-    val_set(n, "inputs", in);
-    return n;
-}
-
-/* Two SlowProgress in a row. The inner input is a value, not a link: the executor hands the picture itself in
- * under the name of this node's own argument. */
-static void run_expand(struct noderun *r)
-{
-    char *a = xasprintf("%s.0.0.1", r->id), *b = xasprintf("%s.0.0.2", r->id);
-    struct val *steps = val_int(node_int(r, "steps", 2)), *own = val_arr();
-
-    val_push(own, val_str(""));
-    val_push(own, val_str("image"));
-    r->expand = val_obj();
-    val_set(r->expand, a, slow_node(own, val_copy(steps)));
-    val_set(r->expand, b, slow_node(link_to(a, 0), steps));
-    node_out(r, data_value(link_to(b, 0)));
-    free(a);
-    free(b);
-}
-
-static enum node_next step_broadcast(struct noderun *r)
-{
-    const struct data *d = node_arg(r, "value");
-    struct val *v = val_obj();
-
-    val_set(v, "value", d ? data_format(d) : val_null());
-    r->host->event(r->host->arg, "golden.custom", v);
-    val_free(v);
-    return NODE_DONE;
-}
-
-static void run_raising(struct noderun *r)
-{
-    struct err e = {0};
-
-    node_out_image(r, image_new(1, 8, 8, 3, &e), &e);
-}
-
-const struct node_class nodes_test_table[] = {
-    {.name = "SlowProgress", .step = step_slow, .heavy = true},
-    {.name = "FailAt", .run = run_fail},
-    {.name = "BlockOutput", .run = run_block},
-    {.name = "ReportText", .run = run_report},
-    {.name = "ExpandToSlow", .run = run_expand},
-    {.name = "BroadcastEvent", .step = step_broadcast},
-    {.name = "RaisingValidate", .run = run_raising, .check = CHECK_RAISING, .check_input = "value"},
-    {.name = NULL},
-};
