@@ -175,7 +175,7 @@ static void hostile_sizes(void **state)
         "{\"0\": "
         "{\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": 64, \"height\": 64, \"batch_size\": 1, "
         "\"color\": 0}}, \"1\": "
-        "{\"class_type\": \"RepeatImageBatch\", \"inputs\": {\"image\": [\"0\", 0], \"amount\": 4096}}, "
+        "{\"class_type\": \"RepeatImageBatch\", \"inputs\": {\"image\": [\"0\", 0], \"amount\": 256}}, "
         "\"2\": {\"class_type\": "
         "\"ImageScale\", \"inputs\": {\"image\": [\"1\", 0], \"upscale_method\": \"lanczos\", \"width\": "
         "16384, \"height\": 16384, "
