@@ -1,18 +1,17 @@
 /* The hub: what happens to jobs, told to the WebSockets of the clients that submitted them.
  *
- * A client is (tenant, client id); all its live sockets get its events. Each job of a client has a stream: the messages
- * of its server, the job's id and virtual file names put in, in order. The rules, each of which some real client needs
- * (docs/native.md, "Events"):
+ * A client is (tenant, client id); all its live sockets get its events. Each job of a client has a stream: the messages of
+ * its server, the job's id and virtual file names put in, in order. The rules, each of which some real client needs:
  *
  *   1. Nothing of a job is sent before the answer to its POST has been flushed (hub_release).
  *   2. The first moments of a job are held back: one that ends within them is committed first and then told whole, so
  *      that every read in between is complete.
  *   3. execution_start and execution_cached are sent once per job, whatever the number of attempts.
  *   4. The terminal event is made here, after the commit; then status, then executing{node:null}: always, always last.
- *   5. Streams of a client that has not negotiated feature flags follow each other: the next is told when the one before
- *      has ended. Until then its job stands as pending in native listings (hub_shows_pending).
- *   6. For a client without a socket the product pictures and the end are kept, at least 60 s and bounded, and told once
- *      when it connects.
+ *   5. Streams of a client that has not negotiated feature flags follow each other: the next is told when the one
+ *      before has ended. Until then its job stands as pending in native listings (hub_shows_pending).
+ *   6. For a client without a socket the product pictures and the end are kept, at least 60 s and bounded, and told
+ *      once when it connects.
  *   7. Progress and JPEG previews are dropped for a socket that does not keep up; nothing else is, until the socket's
  *      bound is reached: then it is closed and told when it comes back.
  *
@@ -34,7 +33,8 @@ struct hub_config {
 };
 extern const struct hub_config hub_config_default;
 
-/* features: the JSON object of GET /features, which is the answer to a feature_flags message; text is copied. */
+/* features: the JSON object of GET /features, which is the answer to a feature_flags message; text is copied.
+ */
 struct hub *hub_new(struct loop *l, struct clock *c, const struct hub_config *cfg, const char *features);
 void hub_free(struct hub **h); /* sockets are closed with 1001 */
 /* The runner has loaded what is unfinished: from now on its jobs are known here. */
@@ -53,11 +53,12 @@ void hub_on_change(struct hub *h, const struct runner_job_view *job, enum job_st
 void hub_on_event(struct hub *h, const struct runner_job_view *job, const char *text, size_t n);
 void hub_on_frame(struct hub *h, const struct runner_job_view *job, const void *data, size_t n);
 
-/* Must the native dialect show this job as pending, because its client has not been told the end of another? */
+/* Must the native dialect show this job as pending, because its client has not been told the end of another?
+ */
 bool hub_shows_pending(struct hub *h, const char *job);
 /* Ended jobs of the tenant that still stand as pending, in order of acceptance. */
-void hub_each_ended(struct hub *h, const char *tenant, void (*cb)(const char *job, const char *client_id, void *arg),
-                    void *arg);
+void hub_each_ended(struct hub *h, const char *tenant,
+                    void (*cb)(const char *job, const char *client_id, void *arg), void *arg);
 /* queue_remaining as this client sees it (NULL: the tenant). */
 size_t hub_remaining(struct hub *h, const char *tenant, const char *client_id);
 /* Client ids with a live socket from this address, for /interrupt without an id. */

@@ -81,7 +81,8 @@ struct call {
     struct runner *r;
     char id[UUID_SIZE], upstream_id[UUID_SIZE];
     bool posting; /* a POST of this attempt is under way */
-    void *extra;  /* freed with the call */
+    void *extra; /* freed with the call, after fini */
+    void (*fini)(void *extra); /* or NULL */
 };
 
 /* A transition in flight. */

@@ -239,7 +239,7 @@ enum store_status mem_blob_collect(struct mem_store *m, struct req *r)
     struct mem_blob *b, *next;
 
     r->out.collect.unlink = xcalloc(max, BLAKE3_LEN);
-    HASH_ITER (hh, m->blobs, b, next) {
+    HASH_ITER(hh, m->blobs, b, next) {
         if (b->refs || b->pins || b->doomed_at)
             continue;
         if (c->doomed == max) {
@@ -249,7 +249,7 @@ enum store_status mem_blob_collect(struct mem_store *m, struct req *r)
         b->doomed_at = now ? now : 1;
         c->doomed++;
     }
-    HASH_ITER (hh, m->blobs, b, next) {
+    HASH_ITER(hh, m->blobs, b, next) {
         if (b->refs || b->pins || b->doomed_at == 0 || b->doomed_at > now - r->in.collect.grace_ms)
             continue;
         if (c->removed == max) {
@@ -269,7 +269,7 @@ static int64_t kept_bytes(struct mem_store *m)
     struct mem_blob *b, *next;
     int64_t n = 0;
 
-    HASH_ITER (hh, m->blobs, b, next)
+    HASH_ITER(hh, m->blobs, b, next)
         if (b->refs || b->pins)
             n += b->size;
     return n;
