@@ -92,6 +92,8 @@ struct http_parser {
 
 /* --- llhttp: the second lock --- */
 
+static const char ll_refuses[] = "llhttp refuses a chunk or the trailers";
+
 static bool response_is_bare(const struct http_parser *p, int status)
 {
     return p->kind == HTTP_PARSE_RESPONSE && (p->no_body || status < 200 || status == 204 || status == 304);
@@ -508,6 +510,14 @@ static const char *scan_head_byte(struct http_parser *p, unsigned char c, int *s
     }
 }
 
+/* The scanner refuses what follows these n bytes. If llhttp does not even take those it is first, so that the
+ * verdict does not depend on how the bytes came. */
+static enum http_parse_event fail_after(struct http_parser *p, const char *in, size_t n, int status,
+                                        const char *why)
+{
+    return ll_execute(p, in, n) < 0 ? fail(p, 400, ll_refuses) : fail(p, status, why);
+}
+
 /* Bytes of a head or of trailers, up to its end. */
 static enum http_parse_event scan_head(struct http_parser *p, const char *in, size_t n, size_t *used)
 {
@@ -523,7 +533,7 @@ static enum http_parse_event scan_head(struct http_parser *p, const char *in, si
             whole = true;
         } else if ((why = scan_head_byte(p, c, &status)) != NULL) {
             *used += i;
-            return fail(p, status, why);
+            return p->in_trailer ? fail_after(p, in, i - 1, status, why) : fail(p, status, why);
         }
     }
     p->head_n += i;
@@ -531,7 +541,7 @@ static enum http_parse_event scan_head(struct http_parser *p, const char *in, si
     if (!p->in_trailer)
         buf_put(&p->text, in, i);
     else if (ll_execute(p, in, i) < 0 || p->ll_end != whole)
-        return fail(p, 400, "llhttp refuses the trailers");
+        return fail(p, 400, ll_refuses);
     if (whole && p->in_trailer)
         p->scan = SCAN_ENDED;
     else if (whole)
@@ -611,12 +621,12 @@ static enum http_parse_event scan_chunk(struct http_parser *p, const char *in, s
 
         if (why) {
             *used += i;
-            return fail(p, 400, why);
+            return fail_after(p, in, i - 1, 400, why);
         }
     }
     *used += i;
     if (ll_execute(p, in, i) < 0 || p->ll_end || p->ll_body_n)
-        return fail(p, 400, "llhttp refuses the chunk");
+        return fail(p, 400, ll_refuses);
     return HTTP_PARSE_MORE;
 }
 

@@ -384,7 +384,7 @@ static int push_tail(struct multipart *m, char c, struct err *e)
             m->state = MULTI_DASH;
             return 0;
         }
-        /* fall through */
+        __attribute__((fallthrough));
     case MULTI_PAD:
         if (c != '\r' && c != ' ' && c != '\t')
             break;

@@ -145,7 +145,7 @@ static void on_request(struct http_req *req, void *arg)
     g->requests++;
     if (strcmp(path, "/keep") == 0) {
         keep(g, req);
-    } else if (strcmp(path, "/all") == 0) {
+    } else if (strcmp(path, "/all") == 0 || (strcmp(path, "/") == 0 && http_req_content_length(req) != 0)) {
         keep(g, req);
         http_body_read_all(req, 100000, on_all, g);
     } else if (strcmp(path, "/stream") == 0) {
@@ -372,7 +372,7 @@ static const char *ask(struct rig *g, const char *s, size_t n, size_t cut)
 #define H "Host: a\r\n"
 #define BYE "GET /bye HTTP/1.1\r\n" H "Connection: close\r\n\r\n"
 #define BYE_ANSWER                                                                                           \
-    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\nConnection: close\r\n\r\nGET "     \
+    "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\nConnection: close\r\n\r\nGET "     \
     "/bye? -"
 
 /* --- requests and answers --- */
@@ -386,17 +386,17 @@ static void plain(void **state)
     assert_string_equal(ASK(&g, BYE), BYE_ANSWER);
     assert_string_equal(
         ASK(&g, "GET /x?y=1 HTTP/1.1\r\n" H "X: v\r\n\r\n" BYE),
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 13\r\n\r\nGET /x?y=1 v" BYE_ANSWER);
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 12\r\n\r\nGET /x?y=1 v" BYE_ANSWER);
     assert_string_equal(
         ASK(&g, "HEAD /x HTTP/1.1\r\n" H "\r\n" BYE),
-        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\n\r\n" BYE_ANSWER);
+        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\n\r\n" BYE_ANSWER);
     assert_string_equal(ASK(&g, "GET /empty HTTP/1.1\r\n" H "\r\n" BYE),
                         "HTTP/1.1 204 No Content\r\n\r\n" BYE_ANSWER);
     assert_string_equal(ASK(&g, "PROPFIND /x HTTP/1.0\r\n\r\n"),
-                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 15\r\nConnection: "
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 14\r\nConnection: "
                         "close\r\n\r\nPROPFIND /x? -");
     assert_string_equal(ASK(&g, "GET /x HTTP/1.0\r\nConnection: keep-alive\r\n\r\n" BYE),
-                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\nConnection: "
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 9\r\nConnection: "
                         "keep-alive\r\n\r\nGET /x? -" BYE_ANSWER);
     assert_string_equal(
         ASK(&g, "OPTIONS * HTTP/1.1\r\n" H "\r\n" BYE),
@@ -617,7 +617,7 @@ static void continue_100(void **state)
     UNTIL(&g, strstr(buf_str(&g.in), "\r\n\r\nhi"));
     /* Not read: no 100, and nobody knows whether the body will come. */
     assert_string_equal(ASK(&g, "POST /x HTTP/1.1\r\n" H "Expect: 100-continue\r\nContent-Length: 2\r\n\r\n"),
-                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\nConnection: "
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\nConnection: "
                         "close\r\n\r\nPOST /x? -");
     /* Read but too large: 413 in place of 100. */
     assert_memory_equal(
@@ -679,7 +679,7 @@ static void unread_bodies(void **state)
     for (int i = 0; i < 3000000; i++)
         buf_putc(&b, 'x');
     assert_string_equal(ask(&g, b.data, b.len, 0),
-                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 11\r\nConnection: "
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 10\r\nConnection: "
                         "close\r\n\r\nPOST /x? -");
     buf_clear(&b);
     buf_puts(&b, "POST /x HTTP/1.1\r\n" H "Transfer-Encoding: chunked\r\n\r\n3e9\r\n");
@@ -1001,9 +1001,9 @@ static void upgrades(void **state)
              WS "connection: keep-alive, upgrade\r\nupgrade: WebSocket\r\nSec-WebSocket-Version: 13\r\n" KEY
                 "\r\nfirst bytes");
     UNTIL(&g, g.in.len > 0);
-    assert_memory_equal(buf_str(&g.in),
-                        "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n",
-                        80);
+    assert_ptr_equal(strstr(buf_str(&g.in), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
+                                            "Connection: Upgrade\r\n"),
+                     buf_str(&g.in));
     assert_non_null(strstr(buf_str(&g.in), "Sec-WebSocket-Accept: x\r\n\r\n"));
     assert_int_equal(evbuffer_get_length(stream_input(g.taken)), 11);
     assert_int_equal(http_server_conns(g.server), 0);

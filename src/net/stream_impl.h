@@ -1,4 +1,5 @@
-/* The inside of a stream, shared by stream.c (bytes) and stream_open.c (how it comes to be open).
+/* The inside of a stream, shared by stream.c (life, and what the owner asks for), stream_open.c (how it comes
+ * to be open) and stream_io.c (bytes).
  *
  *   START ──> LOOKUP ──> CONNECTING ──> HANDSHAKE ──> OPEN          any but CLOSED ──> CLOSED (stream_close)
  *     │                    ^  │             ^          ^            any live one ──> FAILED (stream_fail)
@@ -63,7 +64,7 @@ struct stream {
     bool lingers;        /* closing gracefully: input is dropped */
     bool write_wants_read, read_wants_write; /* TLS */
     bool tell_open, tell_data, tell_eof;     /* events that wait for the tick */
-    bool look;                               /* TLS may hold input that no event will announce */
+    bool look; /* TLS may hold input that no event will announce; until a read found all */
     struct event rev, wev;
     struct evbuffer *in;
     struct evbuffer_cb_entry *in_cb; /* while full */
@@ -77,6 +78,19 @@ struct stream {
     char *error;
 };
 
+/* An idle connection should cost little; its two buffers, empty, come on top with 2 * 144 bytes. */
+_Static_assert(sizeof(struct stream) <= 600, "struct stream has grown");
+
+static inline bool stream_is_open(const struct stream *s)
+{
+    return s->state == STREAM_ST_OPEN;
+}
+
+static inline void stream_schedule(struct stream *s)
+{
+    loop_defer(s->loop, &s->tick);
+}
+
 struct stream *stream_alloc(struct loop *l, stream_cb *cb, void *arg);
 void stream_set_state(struct stream *s, enum stream_state to);
 void stream_set_fd(struct stream *s, int fd); /* and its events */
@@ -86,9 +100,15 @@ void stream_fail(struct stream *s, int errnum, const char *text);
 void stream_fail_errno(struct stream *s, int errnum);
 void stream_fail_err(struct stream *s,
                      const struct err *e); /* without a message: the system's for its code */
-void stream_arm(struct stream *s);         /* put the two events on or off as the state wants it */
 void stream_destroy(struct stream *s);
 void stream_phase_free(struct stream *s);
+
+/* stream_io.c */
+void stream_arm(struct stream *s); /* put the two events on or off as the state wants it */
+void stream_stop_events(struct stream *s);
+void stream_tick(void *s); /* does and tells whatever is due */
+void stream_on_readable(evutil_socket_t fd, short what, void *s);
+void stream_on_writable(evutil_socket_t fd, short what, void *s);
 
 /* stream_open.c */
 void stream_open_start(struct stream *s);           /* leaves START */

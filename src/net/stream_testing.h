@@ -11,6 +11,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
 
 #include <event2/buffer.h>
 
@@ -34,7 +36,7 @@ struct end {
     char error[256];
 };
 
-static void end_drain(struct end *e)
+static inline void end_drain(struct end *e)
 {
     struct evbuffer *in = stream_input(e->s);
     size_t n = evbuffer_get_length(in);
@@ -46,7 +48,7 @@ static void end_drain(struct end *e)
     evbuffer_drain(in, n);
 }
 
-static void end_cb(struct stream *s, enum stream_event ev, void *arg)
+static inline void end_cb(struct stream *s, enum stream_event ev, void *arg)
 {
     struct end *e = arg;
     size_t n = strlen(e->trace);
@@ -68,7 +70,7 @@ static void end_cb(struct stream *s, enum stream_event ev, void *arg)
         stream_close(&e->s);
 }
 
-static void end_fini(struct end *e)
+static inline void end_fini(struct end *e)
 {
     stream_close(&e->s);
     buf_free(&e->got);
@@ -87,6 +89,24 @@ static inline void turns(struct loop *l, int n)
 {
     while (n-- > 0)
         loop_turn(l, 1);
+}
+
+/* Linux would take tens of megabytes for a reader that does not read; then nothing here would be tested. */
+static inline void small_window(int fd)
+{
+    int n = 256 * 1024;
+
+    assert_int_equal(setsockopt(fd, SOL_SOCKET, SO_RCVBUF, &n, sizeof(n)), 0);
+}
+
+/* How often the loop turns when it is let alone for ms: few unless it spins. */
+static inline int turns_in(struct loop *l, int ms)
+{
+    int n = 0;
+
+    for (int64_t end = loop_now(l) + ms; loop_now(l) < end; n++)
+        loop_turn(l, (int)(end - loop_now(l)) + 1);
+    return n;
 }
 
 static inline unsigned short port_of(const struct listener *ln)
@@ -114,6 +134,22 @@ static inline bool pattern_holds(const char *p, size_t n, size_t from)
             return false;
     }
     return true;
+}
+
+/* A descriptor of a file that holds the pattern and has no name. */
+static inline int file_of(size_t n)
+{
+    FILE *f = tmpfile();
+    char *p = xmalloc(n);
+    int fd;
+
+    pattern_fill(p, n, 0);
+    assert_int_equal(fwrite(p, 1, n, f), n);
+    free(p);
+    fflush(f);
+    fd = dup(fileno(f));
+    fclose(f);
+    return fd;
 }
 
 /* Same numbers every time. */

@@ -234,35 +234,35 @@ static const char *certificate_fault(SSL *ssl)
     return X509_verify_cert_error_string(v);
 }
 
-static enum tls_step fail_protocol(SSL *ssl, struct err *e)
+static bool is_not_tls(int reason)
+{
+    return reason == SSL_R_WRONG_VERSION_NUMBER || reason == SSL_R_HTTP_REQUEST ||
+           reason == SSL_R_UNKNOWN_PROTOCOL || reason == SSL_R_PACKET_LENGTH_TOO_LONG;
+}
+
+static enum tls_step fail_protocol(SSL *ssl, bool handshake, struct err *e)
 {
     unsigned long code = ERR_peek_error();
-    const char *reason = ERR_reason_error_string(code), *fault = certificate_fault(ssl);
+    const char *text = ERR_reason_error_string(code), *fault = certificate_fault(ssl);
+    int reason = ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0;
 
-    switch (ERR_GET_LIB(code) == ERR_LIB_SSL ? ERR_GET_REASON(code) : 0) {
-    case SSL_R_CERTIFICATE_VERIFY_FAILED: err_set(e, 0, "%s", fault ? fault : reason); break;
-    case SSL_R_UNEXPECTED_EOF_WHILE_READING:
-        err_set(e, ECONNRESET,
-                SSL_is_init_finished(ssl) ? "connection cut without TLS close_notify"
-                                          : "connection closed during the TLS handshake");
-        break;
-    case SSL_R_WRONG_VERSION_NUMBER:
-    case SSL_R_HTTP_REQUEST:
-    case SSL_R_UNKNOWN_PROTOCOL:
-    case SSL_R_PACKET_LENGTH_TOO_LONG:
-        if (!SSL_is_init_finished(ssl)) {
-            err_set(e, 0, "the peer does not speak TLS (%s)", reason);
-            break;
-        }
-        /* fallthrough */
-    default: err_set(e, 0, "TLS: %s", reason ? reason : "protocol error"); break;
-    }
+    if (reason == SSL_R_CERTIFICATE_VERIFY_FAILED && fault)
+        err_set(e, 0, "%s", fault);
+    else if (reason == SSL_R_UNEXPECTED_EOF_WHILE_READING)
+        err_set(e, ECONNRESET, "%s",
+                handshake ? "connection closed during the TLS handshake"
+                          : "connection cut without TLS close_notify");
+    else if (handshake && is_not_tls(reason))
+        err_set(e, 0, "the peer does not speak TLS (%s)", text);
+    else
+        err_set(e, 0, "TLS: %s", text ? text : "protocol error");
     ERR_clear_error();
     return TLS_FAILED;
 }
 
-/* ret: what the OpenSSL call returned, <= 0. saved: errno right after it. */
-static enum tls_step step_of(SSL *ssl, int ret, int saved, struct err *e)
+/* ret: what the OpenSSL call returned, <= 0. saved: errno right after it. A session that failed counts as
+ * unfinished for OpenSSL, hence handshake. */
+static enum tls_step step_of(SSL *ssl, int ret, int saved, bool handshake, struct err *e)
 {
     switch (SSL_get_error(ssl, ret)) {
     case SSL_ERROR_WANT_READ: return TLS_WANT_READ;
@@ -274,8 +274,8 @@ static enum tls_step step_of(SSL *ssl, int ret, int saved, struct err *e)
             e->msg[0] = '\0';
             return TLS_FAILED;
         }
-        return fail_protocol(ssl, e);
-    default: return fail_protocol(ssl, e);
+        return fail_protocol(ssl, handshake, e);
+    default: return fail_protocol(ssl, handshake, e);
     }
 }
 
@@ -289,7 +289,7 @@ enum tls_step tls_handshake(struct ssl_st *ssl, struct err *e)
     n = SSL_do_handshake(ssl);
     if (n == 1)
         return TLS_OK;
-    step = step_of(ssl, n, errno, e);
+    step = step_of(ssl, n, errno, true, e);
     if (step == TLS_EOF) {
         err_set(e, ECONNRESET, "connection closed during the TLS handshake");
         return TLS_FAILED;
@@ -304,7 +304,7 @@ enum tls_step tls_read(struct ssl_st *ssl, void *data, size_t max, size_t *got, 
     ERR_clear_error();
     errno = 0;
     n = SSL_read_ex(ssl, data, max, got);
-    return n > 0 ? TLS_OK : step_of(ssl, n, errno, e);
+    return n > 0 ? TLS_OK : step_of(ssl, n, errno, false, e);
 }
 
 enum tls_step tls_write(struct ssl_st *ssl, const void *data, size_t n, size_t *put, struct err *e)
@@ -314,13 +314,12 @@ enum tls_step tls_write(struct ssl_st *ssl, const void *data, size_t n, size_t *
     ERR_clear_error();
     errno = 0;
     ok = SSL_write_ex(ssl, data, n, put);
-    return ok > 0 ? TLS_OK : step_of(ssl, ok, errno, e);
+    return ok > 0 ? TLS_OK : step_of(ssl, ok, errno, false, e);
 }
 
 enum tls_step tls_close_notify(struct ssl_st *ssl)
 {
     struct err e;
-    enum tls_step step;
     int n;
 
     if (!SSL_is_init_finished(ssl))
@@ -330,6 +329,5 @@ enum tls_step tls_close_notify(struct ssl_st *ssl)
     n = SSL_shutdown(ssl);
     if (n >= 0)
         return TLS_OK;
-    step = step_of(ssl, n, errno, &e);
-    return step;
+    return step_of(ssl, n, errno, false, &e);
 }
