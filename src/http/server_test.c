@@ -126,9 +126,9 @@ static void keep(struct rig *g, struct http_req *req)
     http_on_abort(req, on_abort, g);
 }
 
-static void reply_file(struct http_req *req)
+static void reply_file(struct http_req *req, const char *etag)
 {
-    struct http_file f = {.size = 10, .type = "text/plain", .etag = "\"tag\"", .mtime = 784111777};
+    struct http_file f = {.size = 10, .type = "text/plain", .etag = etag, .mtime = 784111777};
 
     f.fd = memfd_create("t", MFD_CLOEXEC);
     assert_true(f.fd >= 0 && write(f.fd, "hello text", 10) == 10);
@@ -196,7 +196,9 @@ static void on_request(struct http_req *req, void *arg)
     } else if (strcmp(path, "/empty") == 0) {
         http_reply_empty(req, 204);
     } else if (strcmp(path, "/file") == 0) {
-        reply_file(req);
+        reply_file(req, "\"tag\"");
+    } else if (strcmp(path, "/weak") == 0) {
+        reply_file(req, "W/\"tag\"");
     } else if (strcmp(path, "/fields") == 0) {
         http_set(req, "X-A", "1");
         http_setf(req, "X-B", "%d", 2);
@@ -562,6 +564,9 @@ static void flushed(void **state)
     rig_puts(&g, "GET /big HTTP/1.1\r\n" H "\r\n");
     for (int i = 0; i < 50; i++)
         loop_turn(g.loop, 0);
+    rig_puts(&g, "\r\n"); /* something happens, but nothing is read */
+    for (int i = 0; i < 50; i++)
+        loop_turn(g.loop, 0);
     assert_int_equal(g.requests, 1);
     assert_int_equal(g.flushed_ok, 0); /* 8 MB do not fit into the socket */
     UNTIL(&g, g.flushed_ok == 1);
@@ -802,6 +807,19 @@ static void half_closed(void **state)
     UNTIL(&g, g.closed);
     assert_non_null(strstr(buf_str(&g.in), "GET /a? -HTTP/1.1 200"));
     assert_non_null(strstr(buf_str(&g.in), "GET /b? -"));
+    /* A whole body that its handler has not taken yet, too. */
+    rig_connect(&g);
+    g.pause_once = true;
+    rig_puts(&g, "POST /stream HTTP/1.1\r\n" H
+                 "Transfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n");
+    shutdown(g.fd, SHUT_WR);
+    UNTIL(&g, g.kept && !g.pause_once);
+    turns(&g, 10);
+    assert_int_equal(g.aborts, 0);
+    assert_non_null(g.kept);
+    http_body_resume(g.kept);
+    UNTIL(&g, g.closed);
+    assert_non_null(strstr(buf_str(&g.in), "\r\n\r\n5"));
     rig_close(&g);
 }
 
@@ -844,7 +862,12 @@ static void deadlines(void **state)
     rig_puts(&g, "GET /a HTTP/1.1\r\n" H "\r\n");
     UNTIL(&g, g.closed);
     assert_null(strstr(buf_str(&g.in), "408"));
-    /* A handler that thinks for long is not idle. */
+    /* Neither a client that is still reading its answer nor a handler that thinks for long is idle. */
+    rig_connect(&g);
+    rig_puts(&g, "GET /big HTTP/1.1\r\n" H "\r\n");
+    for (int64_t stop = now_ms() + 100; now_ms() < stop;)
+        loop_turn(g.loop, 1);
+    UNTIL(&g, g.in.len > 8 << 20);
     rig_connect(&g);
     rig_puts(&g, "GET /keep HTTP/1.1\r\n" H "\r\n");
     UNTIL(&g, g.kept);
@@ -957,6 +980,11 @@ static void ranges(void **state)
         buf_free(&in);
         buf_free(&want);
     }
+    assert_memory_equal(
+        ASK(&g, "GET /weak HTTP/1.1\r\n" H "If-Range: W/\"tag\"\r\nRange: bytes=0-1\r\n\r\n" BYE),
+        "HTTP/1.1 200 ", 13);
+    assert_memory_equal(ASK(&g, "GET /weak HTTP/1.1\r\n" H "If-None-Match: \"tag\"\r\n\r\n" BYE),
+                        "HTTP/1.1 304 ", 13);
     assert_non_null(strstr(ASK(&g, "HEAD /file HTTP/1.1\r\n" H "Range: bytes=0-1\r\n\r\n" BYE),
                            "Accept-Ranges: bytes\r\nContent-Length: 10\r\n\r\nHTTP/1.1 200"));
     assert_memory_equal(ASK(&g, "POST /file HTTP/1.1\r\n" H
