@@ -95,7 +95,7 @@ class Server(Process):
                    "--port", self.port, "--base-directory", self.base,
                    "--database-url", "sqlite:///%s" % (self.base / "user" / "comfyui.db"),
                    "--front-end-root", front_end or self.base / "web",
-                   "--disable-api-nodes", "--disable-auto-launch", *args]
+                   "--disable-auto-launch", *args]
         env = {k: v for k, v in os.environ.items() if not k.startswith("PYTHON")}
         env.update(PYTHONPATH=str(HERE / "stand_in"), PYTHONUNBUFFERED="1")
         super().__init__("ComfyUI " + self.base.name, command, "http://127.0.0.1:%d" % self.port,
