@@ -14,13 +14,14 @@ from PIL import Image
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 TOKEN = re.compile(UUID + r"|\b[0-9a-f]{32}\b|(?<=_temp_)[a-z]{5}(?=_)")
-COUNTER = re.compile(r"_\d{5}_(?=\.|$)")
+HOME = re.compile(r"/opt/comfy-home/\w+")  # where a recorded server kept its folders
 
 # Values that are different at every run: only their type counts.
 BLANK = {"timestamp", "create_time", "modified", "created", "mtime", "ram_free", "ram_total", "vram_free", "vram_total",
          "torch_vram_free", "torch_vram_total", "traceback"}
 # Lists in arbitrary order.
 SETS = {"dependent_outputs", "errors", "executed", "current_outputs"}
+LINE_SETS = {"details"}  # texts whose lines are in arbitrary order
 # Headers whose value is different at every run: only their presence counts. Content-Length follows the body.
 VOLATILE_HEADERS = {"date", "server", "etag", "last-modified", "sec-websocket-accept", "content-length"}
 
@@ -57,6 +58,8 @@ class Names:
         self.tokens = {}  # recorded id or random letters -> ours
         self.files = {}  # (filename, subfolder, type) -> ours
         self.numbers = {}  # recorded queue number -> ours, those that the server chose
+        self.validators = {}  # recorded Etag or Last-Modified -> ours
+        self.homes = {}  # folder of the recorded server -> ours
 
     def client_chose(self, text):
         """Ids in a request that no answer has named are the client's own: they must come back as they are."""
@@ -83,6 +86,12 @@ class Names:
             for r, g in zip(recorded, got):
                 self.learn(r, g)
         elif isinstance(recorded, str) and isinstance(got, str):
+            home = HOME.search(recorded)
+            if home and home.group() not in self.homes:
+                pattern = re.escape(recorded).replace(re.escape(home.group()), r"(/[^\s'\"]*?)", 1)
+                pattern = pattern.replace(re.escape(home.group()), r"\1")
+                if m := re.fullmatch(pattern, got):
+                    self.homes[home.group()] = m.group(1)
             r, g = TOKEN.findall(recorded), TOKEN.findall(got)
             if len(r) == len(g) and TOKEN.sub("#", recorded) == TOKEN.sub("#", got):
                 for a, b in zip(r, g):
@@ -90,6 +99,7 @@ class Names:
 
     def text(self, s):
         """Recorded text with this run's ids."""
+        s = HOME.sub(lambda m: self.homes.get(m.group(), m.group()), s)
         return TOKEN.sub(lambda m: self.tokens.get(m.group(), m.group()), s)
 
     def graph_text(self, s):
@@ -100,6 +110,12 @@ class Names:
             new = "%s [%s]" % (gsub + "/" + gname if gsub else gname, gkind)
             s = s.replace('"' + old + '"', '"' + new + '"')
         return s
+
+    def learn_headers(self, recorded, got):
+        got = {k.lower(): v for k, v in got}
+        for k, v in recorded:
+            if k.lower() in ("etag", "last-modified") and k.lower() in got:
+                self.validators[v] = got[k.lower()]
 
     def header(self, s):
         """As text(), and quoted file names."""
@@ -141,8 +157,9 @@ def form(v, names=None, key=None):
             if names and type(v[0]) is int:
                 items[0] = names.numbers.get(v[0], v[0])
         return sorted(items, key=repr) if key in SETS else items
-    if isinstance(v, str) and names:
-        return names.text(v)
+    if isinstance(v, str):
+        v = names.text(v) if names else v
+        return "\n".join(sorted(v.split("\n"))) if key in LINE_SETS else v
     if isinstance(v, float) and v != v:
         return "<nan>"
     return v
@@ -217,7 +234,7 @@ def body_differences(recorded, got, names):
             yield from differences(r, g, "body")
         return
     r, g = parse_json(rtext), parse_json(gtext)
-    if r is ABSENT or g is ABSENT or not isinstance(r, (dict, list)):
+    if r is ABSENT or g is ABSENT:
         if names.text(rtext) != gtext:
             yield "body", rtext, gtext
         return

@@ -29,7 +29,7 @@ import allowed  # noqa: E402
 import compare  # noqa: E402
 from comfy_client import Client  # noqa: E402
 from compare import ABSENT, Difference  # noqa: E402
-from session import BEFORE_0_3_75, SERVER, begins, series  # noqa: E402
+from session import BEFORE_0_3_75, SERVER, begins, kept_bodies, response_bytes, series  # noqa: E402
 
 FRAME_SECONDS = 10  # for a frame that the recording had; after one that never came, 1 s
 LATE_SECONDS = 3  # for an answer to become what was recorded, after a silence
@@ -115,11 +115,17 @@ class Socket:
         want = [v for t, v in self.recorded if t <= until]
         need = collections.Counter(signature(v) for v in want if not compare.is_status(v))
         need -= collections.Counter(signature(v) for v in self.got if not compare.is_status(v))
-        status = [compare.remaining(v) for v in want if compare.is_status(v)]
-        if status:
+        return need - self.given_up
+
+    def lacking_idle(self, until):
+        """As lacking(), and an empty queue if that was the last status: for who waited for a job that told this
+        socket nothing else. Other values of status come and go too fast to be waited for."""
+        need = self.lacking(until)
+        status = [compare.remaining(v) for t, v in self.recorded if t <= until and compare.is_status(v)]
+        if status and status[-1] == 0:
             ours = [compare.remaining(v) for v in self.got if compare.is_status(v)]
-            if not ours or ours[-1] != status[-1]:
-                need[("status", status[-1])] = 1
+            if not ours or ours[-1] != 0:
+                need[("status", 0)] = 1
         return need - self.given_up
 
     async def settle(self):
@@ -139,6 +145,21 @@ def signature(v):
     return (compare.frame_type(v), str(data.get("node")), str(data.get("value")), str(v.get("text"))[:60])
 
 
+def multipart(boundary, parts):
+    """A form as the recording client wrote it; parts are (field, filename or None, content type, bytes)."""
+    out = b""
+    for field, filename, kind, data in parts:
+        head = '--%s\r\nContent-Disposition: form-data; name="%s"' % (boundary, field)
+        if filename is not None:
+            head += '; filename="%s"\r\nContent-Type: %s' % (filename, kind)
+        out += head.encode() + b"\r\n\r\n" + data + b"\r\n"
+    return out + b"--%s--\r\n" % boundary.encode()
+
+
+def is_submit(e):
+    return e["kind"] == "http" and e["request"]["method"] == "POST" and e["request"]["path"].endswith("/prompt")
+
+
 def host_of(url):
     return urllib.parse.urlsplit(url).netloc
 
@@ -153,6 +174,7 @@ class Replay:
         self.sockets = {}  # open ones by the recording's name
         self.all_sockets = []
         self.pending = []  # (recorded end, task)
+        self.bodies = kept_bodies(session.path.parent.parent)
         self.vain = False  # something never came: do not wait as long again
 
     # ---- what is sent ----
@@ -194,20 +216,10 @@ class Replay:
 
     def form(self, request):
         kind = dict((k.lower(), v) for k, v in request["headers"])["content-type"]
-        boundary = kind.split("boundary=")[1]
-        out = b""
-        for f in request["form"]:
-            out += b"--" + boundary.encode() + b"\r\n"
-            head = 'Content-Disposition: form-data; name="%s"' % f["name"]
-            if "filename" in f:
-                if "base64" not in f:
-                    raise ValueError("its file is not in the recording")
-                head += '; filename="%s"\r\nContent-Type: %s' % (f["filename"], f["content_type"])
-                data = base64.b64decode(f["base64"])
-            else:
-                data = f["value"].encode()
-            out += head.encode() + b"\r\n\r\n" + data + b"\r\n"
-        out += b"--" + boundary.encode() + b"--\r\n"
+        out = multipart(kind.split("boundary=")[1],
+                        [(f["name"], f.get("filename"), f.get("content_type"),
+                          self.session.upload_bytes(f) if "filename" in f else f["value"].encode())
+                         for f in request["form"]])
         if "length" in request and len(out) != request["length"]:
             raise ValueError("its form is written differently here (%d bytes, recorded %d)"
                              % (len(out), request["length"]))
@@ -226,7 +238,8 @@ class Replay:
         query = self.query(r.get("query", ""))
         url = self.urls[e["server"]] + self.target_text(r["path"]) + ("?" + query if query else "")
         data = self.body(r)
-        headers = [(k, self.hosted(v)) for k, v in r.get("headers", []) if k.lower() not in ("content-length",)]
+        headers = [(k, self.names.validators.get(v, self.hosted(v))) for k, v in r.get("headers", [])
+                   if k.lower() != "content-length"]
         try:
             async with self.http.request(r["method"], yarl.URL(url, encoded=True), data=data, headers=headers,
                                          allow_redirects=False) as answer:
@@ -237,7 +250,7 @@ class Replay:
             return "%s: %s" % (type(x).__name__, x)
 
     def learn_number(self, e, got):
-        if e["request"]["path"].endswith("/prompt") and e["request"]["method"] == "POST":
+        if is_submit(e):
             sent = compare.parse_json(e["request"].get("body") or "")
             r, g = compare.parse_json(e["response"].get("body") or ""), compare.parse_json(got)
             if isinstance(sent, dict) and isinstance(r, dict) and isinstance(g, dict) and "number" not in sent:
@@ -256,12 +269,14 @@ class Replay:
         found = []
         if (r["status"], r["reason"]) != (status, reason):
             found.append(("status", (r["status"], r["reason"]), (status, reason)))
+        self.names.learn_headers(r["headers"], headers)
         found += compare.header_differences(r["headers"], headers, lambda v: self.hosted(self.names.header(v)))
         if "body" in r or "body_base64" in r:
-            recorded = base64.b64decode(r["body_base64"]) if "body_base64" in r \
-                else self.hosted(r["body"]).encode("utf-8", "surrogatepass")
+            recorded = response_bytes(r if "body_base64" in r else dict(r, body=self.hosted(r["body"])))
             self.learn_number(e, body.decode("utf-8", "replace"))
             found += compare.body_differences(recorded, body, self.names)
+        elif r.get("sha256") in self.bodies:
+            found += compare.body_differences(self.bodies[r["sha256"]], body, self.names)
         elif "sha256" in r and hashlib.sha256(body).hexdigest() != r["sha256"]:
             found.append(("body (only its hash is recorded)", r["length"], len(body)))
         return [Difference(where, *f) for f in found]
@@ -322,10 +337,10 @@ class Replay:
             found = [] if s.closed == e["code"] else [Difference(where, "code", e["code"], s.closed)]
         self.report.count(self.report.exchanges, found)
 
-    async def frames_until(self, t):
+    async def frames_until(self, t, idle):
         deadline = time.monotonic() + (1 if self.vain else FRAME_SECONDS)
         for s in self.sockets.values():
-            while lacking := s.lacking(t):
+            while lacking := (s.lacking_idle(t) if idle else s.lacking(t)):
                 left = deadline - time.monotonic()
                 if left <= 0 or s.closed is not None:
                     self.report.in_vain += ["WS %s at %.3f: %s" % (s.name, t, k) for k in lacking]
@@ -375,9 +390,10 @@ class Replay:
         t = begins(e)
         silence = self.session.silence_before(e)
         for end, task in list(self.pending):
-            if end <= t:
+            # Prompts that were sent at once are sent one by one: which is first decides their numbers.
+            if end <= t or is_submit(e):
                 await task
-        await self.frames_until(t)
+        await self.frames_until(t, silence > 0.03)
         if silence > 0.03:
             await asyncio.sleep(min(silence, 3))
         if e["kind"] == "http":
@@ -431,17 +447,27 @@ class Replay:
                     found = [Difference(where, compare.frame_type(g[j][0]), ABSENT, g[j][1])]
                     self.report.count(self.report.frames, found)
 
+    async def give_files(self):
+        for name, data in self.session.given_files().items():
+            form = multipart("given", [("image", name, "application/octet-stream", data),
+                                       ("overwrite", None, None, b"true")])
+            async with self.http.post(next(iter(self.urls.values())) + "/upload/image", data=form,
+                                      headers={"Content-Type": "multipart/form-data; boundary=given"}) as answer:
+                if answer.status != 200:
+                    self.report.left_out.append("file %s: the server does not take it (%d)" % (name, answer.status))
+
     async def run(self):
         timeout = aiohttp.ClientTimeout(total=ANSWER_SECONDS)
         self.http = aiohttp.ClientSession(timeout=timeout, auto_decompress=False,
                                           skip_auto_headers=("User-Agent", "Accept", "Accept-Encoding", "Content-Type"),
                                           connector=aiohttp.TCPConnector(limit=0))
         try:
+            await self.give_files()
             for e in self.session.actions:
                 await self.act(e)
             for _, task in self.pending:
                 await task
-            await self.frames_until(float("inf"))
+            await self.frames_until(float("inf"), True)
             for s in list(self.sockets.values()):
                 await s.settle()
         finally:

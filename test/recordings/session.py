@@ -1,8 +1,15 @@
 """A recorded session as a list of actions to do again, each with what must have happened before it."""
+import base64
 import email.utils
+import gzip
+import hashlib
+import io
 import json
 import pathlib
 import re
+import urllib.parse
+
+from PIL import Image
 
 SERVER = re.compile(r"127\.0\.0\.1:181(88|89|90|91)")
 
@@ -26,16 +33,50 @@ class Session:
     def silence_before(self, action):
         """Seconds in which nothing was seen before the action began."""
         start = begins(action)
-        last = max((e["t"] for e in self.events if e["kind"] != "note" and e is not action and e["t"] <= start),
-                   default=0)
-        return start - last
+        seen = [t for e in self.events if e["kind"] != "note" and e is not action for t in (begins(e), e["t"])]
+        return start - max((t for t in seen if t <= start), default=0)
 
-    def used_servers(self):
-        return sorted({e["server"] for e in self.events if "server" in e})
+    def upload_bytes(self, part):
+        """The bytes of a file in a recorded form; the one JPEG that is not recorded was made from the PNG before it."""
+        if "base64" in part:
+            return base64.b64decode(part["base64"])
+        for e in self.events:
+            for other in e.get("request", {}).get("form", []):
+                if part["filename"].endswith(".jpg") and other.get("filename", "").endswith(".png"):
+                    out = io.BytesIO()
+                    Image.open(io.BytesIO(self.upload_bytes(other))).convert("RGB").save(out, "JPEG", quality=75)
+                    if hashlib.sha256(out.getvalue()).hexdigest() == part["sha256"]:
+                        return out.getvalue()
+        raise ValueError("its file is not in the recording")
+
+    def given_files(self):
+        """Files that the session reads from the input folder and never puts there: {name: bytes}."""
+        put = {f.get("filename") for e in self.events for f in e.get("request", {}).get("form", [])}
+        out = {}
+        for e in self.events:
+            if e["kind"] == "http" and e["request"]["method"] == "GET" and e["request"]["path"] == "/view":
+                query = urllib.parse.parse_qs(e["request"].get("query", ""))
+                name = query.get("filename", [""])[0]
+                if set(query) == {"filename", "type"} and query["type"] == ["input"] and name not in put | set(out):
+                    if e["response"]["status"] == 200 and "/" not in name:
+                        out[name] = response_bytes(e["response"])
+        return out
 
 
 def begins(e):
     return e.get("t_sent", e["t"])
+
+
+def response_bytes(r):
+    if "body_base64" in r:
+        return base64.b64decode(r["body_base64"])
+    return r["body"].encode("utf-8", "surrogatepass")
+
+
+def kept_bodies(folder):
+    """Large bodies that stand beside the sessions: {sha256: bytes}."""
+    bodies = [gzip.decompress(p.read_bytes()) for p in sorted((folder / "bodies").glob("*.gz"))]
+    return {hashlib.sha256(b).hexdigest(): b for b in bodies}
 
 
 def series(folder):
