@@ -24,6 +24,28 @@ ALLOWED = [
         "outputs are validated in set order: the failing node is met as an output or as an input"),
     Row("*", "*", r"^WS ", r"^status",
         "status frames hold what is true when they are sent: how many come, and which values, is a race"),
+
+    # What these recordings cannot tell.
+    Row("*", "f[13]_*", r"GET /(api/)?system_stats", r"^body\.system\.(argv\[\d+\]|\w+_version)$",
+        "how that server was started and with which packages"),
+    Row("*", "f[13]_*", r"GET (/api)?/(index\.html|\?x=1|assets.*|scripts/app\.js|templates/.*)?( |$)", r"",
+        "files of the official frontend, which is not installed here"),
+    Row("*", "f1_*", r"GET /(api/)?extensions$", r"^body\[\d+\]$",
+        "extensions of the official frontend, which is not installed here"),
+    Row("*", "f3_*", r"GET /internal/logs", r"only its hash", "the server's own log"),
+    Row("*", "f3_*", r"^WS lg", r"^logs\.data\.entries\[0\]\.m$", "a line of the server's log that holds a duration"),
+    Row("*", "f3_*", r"GET /internal/files/", r"^body",
+        "every file in the folder, newest first: what sessions ran before, and files written in the same instant"),
+    Row("*", "g2_*", r"^WS a close", r"^code$", "the 4 MiB messages that were sent on it are not in the recording"),
+
+    # Sessions that exist for 0.3.64 only, against servers that speak 0.3.75.
+    Row("*", "[ag][12]_*", r"GET /history", r"prompt\[3\]\.create_time$", "added to extra_data after 0.3.64"),
+    Row("*", "f3_*", r"GET /internal/folder_paths", r"^body\.latent_upscale_models$", "a folder added after 0.3.64"),
+
+    # The real server as we start it: torch and friends are stand-ins.
+    Row("real", "f1_*", r"GET /object_info$", r"^body\.\w+$", "API nodes import packages that are not installed here"),
+    Row("real", "f1_*", r"GET /object_info$", r"^body\.LoadImage(Text)?DataSetFromFolder\.input\.required\.folder",
+        "a 3D node makes the folder input/3d when it loads; it is one of those that do not load here"),
 ]
 
 

@@ -18,7 +18,7 @@ HOME = re.compile(r"/opt/comfy-home/\w+")  # where a recorded server kept its fo
 
 # Values that are different at every run: only their type counts.
 BLANK = {"timestamp", "create_time", "modified", "created", "mtime", "ram_free", "ram_total", "vram_free", "vram_total",
-         "torch_vram_free", "torch_vram_total", "traceback"}
+         "torch_vram_free", "torch_vram_total", "traceback", "t"}
 # Lists in arbitrary order.
 SETS = {"dependent_outputs", "errors", "executed", "current_outputs"}
 LINE_SETS = {"details"}  # texts whose lines are in arbitrary order

@@ -211,6 +211,8 @@ class Replay:
                     return guess
             raise ValueError("its body is not in the recording")
         if request.get("body") is None:
+            if any(k.lower() == "content-length" and v != "0" for k, v in request.get("headers", [])):
+                raise ValueError("its body is not in the recording")
             return None
         return self.target_text(request["body"]).encode("utf-8", "surrogatepass")
 
