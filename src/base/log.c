@@ -9,6 +9,7 @@
 
 #include "base/buf.h"
 #include "base/clock.h"
+#include "base/json.h"
 
 static atomic_int log_least = LOG_INFO;
 static atomic_int log_fmt = LOG_TEXT;
@@ -90,7 +91,9 @@ static void put_field(struct buf *b, const struct log_field *f, bool json)
     }
     if (f->kind == 'i')
         buf_printf(b, "%lld", (long long)f->num);
-    else if (json || !is_plain(f->text, n))
+    else if (json)
+        json_put_strn(b, f->text, n); /* whatever the bytes are, the line is JSON */
+    else if (!is_plain(f->text, n))
         put_quoted(b, f->text, n);
     else
         buf_put(b, f->text, n);

@@ -1,0 +1,63 @@
+/* Content-addressed files: the bytes of outputs and uploads, named by BLAKE3.
+ *
+ * A blob is written under a temporary name while it is hashed (on a worker), fsynced, pinned in the store,
+ * renamed to blobs/ab/cdef..., its directory fsynced. Only then is its hash told. What keeps it afterwards
+ * are references in the store (a job's outputs and inputs, the input namespace); the pin bridges the time
+ * until one is committed. A crash leaves only files without a row and temporary ones: both are swept at
+ * start.
+ *
+ * Loop thread only; the work is on the workers. */
+#ifndef BLOB_BLOB_H
+#define BLOB_BLOB_H
+
+#include "base/err.h"
+#include "net/worker.h"
+#include "store/store.h"
+
+struct blobs;
+struct blob_writer;
+
+struct blob_info {
+    uint8_t blake3[BLAKE3_LEN];
+    int64_t size;
+    int64_t pin; /* released with blobs_unpin() after a reference was committed, or when it is not wanted */
+};
+
+struct blobs *blobs_open(struct loop *l, struct workers *w, struct store *s, const char *dir, struct err *e);
+void blobs_close(struct blobs **b); /* open writers are aborted */
+/* Remove temporary files and files without a row, in small steps; cb when done. */
+void blobs_sweep(struct blobs *b, void (*cb)(unsigned removed, void *arg), void *arg);
+
+enum blob_status {
+    BLOB_OK,
+    BLOB_FULL,   /* no space */
+    BLOB_FAILED, /* I/O error; why says */
+    BLOB_TOO_BIG
+};
+typedef void blob_put_cb(enum blob_status st, const struct blob_info *info, const char *why, void *arg);
+
+/* A new blob, in pieces. max: BLOB_TOO_BIG beyond; 0 none. */
+struct blob_writer *blob_writer_new(struct blobs *b, int64_t max);
+void blob_writer_put(struct blob_writer *w, const void *data, size_t n); /* copied */
+/* Bytes not yet written: the caller keeps it bounded (back-pressure), on_drain when it falls to low or below.
+ */
+size_t blob_writer_queued(const struct blob_writer *w);
+void blob_writer_on_drain(struct blob_writer *w, size_t low, void (*cb)(void *arg), void *arg);
+/* Ends it; cb once. The writer is gone for the caller. */
+void blob_writer_finish(struct blob_writer **w, blob_put_cb *cb, void *arg);
+void blob_writer_abort(struct blob_writer **w);
+/* In one go. */
+void blob_put(struct blobs *b, struct bytes *data, blob_put_cb *cb, void *arg);
+void blobs_unpin(struct blobs *b, int64_t pin);
+
+/* Open for reading: a descriptor the caller owns, and the size. -1: not there (or not readable: e says).
+ * Blobs are immutable: what was opened stays readable after it was collected. */
+int blob_open(struct blobs *b, const uint8_t hash[BLAKE3_LEN], int64_t *size, struct err *e);
+/* Small ones whole, on a worker. data owned by the callback (bytes_ref to keep), NULL on failure. */
+void blob_read(struct blobs *b, const uint8_t hash[BLAKE3_LEN], int64_t max,
+               void (*cb)(struct bytes *data, const char *why, void *arg), void *arg);
+/* One step of collection (store_blob_collect with our unlink). */
+void blobs_collect(struct blobs *b, int64_t now, int64_t grace_ms, int max, store_collected_cb *cb,
+                   void *arg);
+
+#endif

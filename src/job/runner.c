@@ -1,0 +1,446 @@
+#include "job/runner.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "job/runner_priv.h"
+
+static bool wake_before(const struct heap_node *a, const struct heap_node *b)
+{
+    return container_of(a, struct runner_job, wake_node)->wake <
+           container_of(b, struct runner_job, wake_node)->wake;
+}
+
+int64_t runner_mono(struct runner *r)
+{
+    return r->env.clock->mono_ms(r->env.clock);
+}
+
+int64_t runner_wall(struct runner *r)
+{
+    return r->env.clock->wall_ms(r->env.clock);
+}
+
+/* --- calls that are to be answered --- */
+
+struct call *call_new(struct runner_job *j)
+{
+    struct call *c = xcalloc(1, sizeof(*c));
+
+    c->r = j->r;
+    memcpy(c->id, j->s.id, UUID_SIZE);
+    memcpy(c->upstream_id, j->s.upstream_id, UUID_SIZE);
+    list_push_back(&j->r->calls, &c->link);
+    return c;
+}
+
+struct runner_job *call_job(const struct call *c)
+{
+    struct runner_job *j = runner_get(c->r, c->id);
+
+    return j && strcmp(j->s.upstream_id, c->upstream_id) == 0 ? j : NULL;
+}
+
+void call_free(struct call *c)
+{
+    list_remove(&c->link);
+    free(c->extra);
+    free(c);
+}
+
+/* --- the table of live jobs --- */
+
+struct runner_job *runner_get(struct runner *r, const char *id)
+{
+    struct runner_job *j;
+
+    HASH_FIND_STR(r->by_id, id, j);
+    return j;
+}
+
+struct runner_job *runner_add(struct runner *r, const struct job_summary *s, bool failed_known)
+{
+    struct runner_job *j = xcalloc(1, sizeof(*j));
+
+    job_summary_copy(&j->s, s);
+    j->r = r;
+    j->need = need_get(r, s->need);
+    j->failed_is = failed_known ? FAILED_KNOWN : FAILED_UNKNOWN;
+    list_init(&j->inbox);
+    list_init(&j->cancels);
+    sched_job_init(&j->sched);
+    j->sched.number = s->number;
+    j->sched.seq = s->seq;
+    j->sched.priority = s->priority;
+    list_push_back(&r->jobs, &j->in_order);
+    HASH_ADD_STR(r->by_id, s.id, j);
+    r->live++;
+    if (s->state == JOB_DISPATCHING || s->state == JOB_RUNNING)
+        place_use(r, s->server, 1);
+    if (s->state != JOB_QUEUED)
+        j->a = attempt_new(j, s->upstream_id);
+    return j;
+}
+
+void runner_drop(struct runner_job *j)
+{
+    struct runner *r = j->r;
+
+    place_dequeue(j);
+    runner_set_wake(j, 0);
+    attempt_free(&j->a);
+    commit_free(&j->commit);
+    list_for_each_safe(it, &j->inbox) {
+        struct inbox_event *e = list_entry(it, struct inbox_event, link);
+
+        free(e->message);
+        free(e);
+    }
+    list_for_each_safe(it, &j->cancels)
+        free(list_entry(it, struct cancel, link));
+    list_remove(&j->in_order);
+    HASH_DEL(r->by_id, j);
+    r->live--;
+    need_put(r, j->need);
+    job_summary_fini(&j->s);
+    free(j);
+}
+
+void runner_set_wake(struct runner_job *j, int64_t mono)
+{
+    if (heap_has(&j->wake_node))
+        heap_remove(&j->r->wakes, &j->wake_node);
+    j->wake = mono;
+    if (mono)
+        heap_push(&j->r->wakes, &j->wake_node);
+}
+
+void runner_view(const struct runner_job *j, struct runner_job_view *v)
+{
+    *v = (struct runner_job_view){.s = &j->s, .canceling = !list_empty(&j->cancels)};
+    if (j->a) {
+        v->progress_value = j->a->progress_value;
+        v->progress_max = j->a->progress_max;
+        v->progress_node = j->a->progress_node;
+        v->executing = j->a->executing;
+    }
+}
+
+/* --- life of the runner --- */
+
+static void on_event(void *arg, const char *server, const char *id, const char *text, size_t n)
+{
+    attempt_event(arg, server, id, text, n);
+    runner_settle(arg);
+}
+
+static void on_frame(void *arg, const char *server, const char *id, const void *data, size_t n)
+{
+    attempt_frame(arg, server, id, data, n);
+    runner_settle(arg);
+}
+
+static void on_link(void *arg, const char *server, bool up)
+{
+    attempt_link(arg, server, up);
+    runner_settle(arg);
+}
+
+static void on_fleet_change(void *arg)
+{
+    place_fleet_changed(arg);
+    runner_settle(arg);
+}
+
+static const struct fleet_listener fleet_hooks = {on_event, on_frame, on_link, on_fleet_change};
+
+struct runner *runner_new(const struct runner_env *env, const struct runner_config *cfg,
+                          const struct runner_listener *l, void *arg)
+{
+    struct runner *r = xcalloc(1, sizeof(*r));
+
+    r->env = *env;
+    r->cfg = *cfg;
+    r->listener = l;
+    r->listener_arg = arg;
+    r->sched = sched_new();
+    r->generation = 1;
+    list_init(&r->jobs);
+    list_init(&r->strays);
+    list_init(&r->calls);
+    heap_init(&r->wakes, wake_before);
+    fleet_listen(env->fleet, &fleet_hooks, r);
+    place_fleet_changed(r);
+    return r;
+}
+
+void runner_set_config(struct runner *r, const struct runner_config *cfg)
+{
+    r->cfg = *cfg;
+    runner_settle(r);
+}
+
+void runner_free(struct runner **rp)
+{
+    struct runner *r = *rp;
+
+    if (r == NULL)
+        return;
+    fleet_listen(r->env.fleet, NULL, NULL);
+    list_for_each_safe(it, &r->jobs)
+        runner_drop(list_entry(it, struct runner_job, in_order));
+    list_for_each_safe(it, &r->calls)
+        call_free(list_entry(it, struct call, link));
+    stray_free_all(r);
+    place_fini(r);
+    sched_free(&r->sched);
+    heap_fini(&r->wakes);
+    assert(r->needs == NULL);
+    free(r);
+    *rp = NULL;
+}
+
+/* --- start: everything unfinished is found again --- */
+
+static void start_recover(struct runner *r)
+{
+    list_for_each_safe(it, &r->jobs)
+        runner_feed_kind(list_entry(it, struct runner_job, in_order), JOB_EV_RECOVER);
+}
+
+static void start_loaded(struct runner *r, enum store_status st)
+{
+    if (st != STORE_OK)
+        r->load_status = st;
+    if (--r->loading)
+        return;
+    log_info(LOG_S("event", "jobs_loaded"), LOG_I("live", r->live), LOG_I("strays", list_len(&r->strays)),
+             LOG_S("status", store_status_name(r->load_status)));
+    if (r->load_status == STORE_OK)
+        start_recover(r);
+    r->ready(r->load_status, r->ready_arg);
+    runner_settle(r);
+}
+
+static void on_unfinished(enum store_status st, struct job_summary *s, size_t n, void *arg)
+{
+    struct runner *r = arg;
+
+    for (size_t i = 0; st == STORE_OK && i < n; i++)
+        runner_add(r, &s[i], s[i].attempt == 0);
+    start_loaded(r, st);
+}
+
+static void on_strays(enum store_status st, const struct store_stray *s, size_t n, void *arg)
+{
+    struct runner *r = arg;
+
+    for (size_t i = 0; st == STORE_OK && i < n; i++)
+        stray_add(r, &s[i], false);
+    start_loaded(r, st);
+}
+
+void runner_start(struct runner *r, void (*ready)(enum store_status st, void *arg), void *arg)
+{
+    r->ready = ready;
+    r->ready_arg = arg;
+    r->loading = 2;
+    r->load_status = STORE_OK;
+    store_strays(r->env.store, on_strays, r);
+    store_unfinished(r->env.store, on_unfinished, r);
+}
+
+/* --- time --- */
+
+void runner_settle(struct runner *r)
+{
+    int64_t next = 0, stray;
+
+    if (r->place_wanted)
+        place_run(r);
+    if (heap_top(&r->wakes))
+        next = container_of(heap_top(&r->wakes), struct runner_job, wake_node)->wake;
+    stray = stray_next(r);
+    if (stray && (next == 0 || stray < next))
+        next = stray;
+    if (next != r->wake_asked && next != 0)
+        r->env.wake(r->env.wake_arg, next);
+    r->wake_asked = next;
+}
+
+void runner_tick(struct runner *r)
+{
+    int64_t now = runner_mono(r);
+    struct heap_node *top;
+
+    r->wake_asked = 0;
+    while ((top = heap_top(&r->wakes)) != NULL) {
+        struct runner_job *j = container_of(top, struct runner_job, wake_node);
+
+        if (j->wake > now)
+            break;
+        runner_set_wake(j, 0);
+        if (j->commit && j->commit->again)
+            commit_again(j);
+        else if (j->commit == NULL)
+            runner_feed_kind(j, JOB_EV_TICK);
+    }
+    stray_run(r);
+    runner_settle(r);
+}
+
+/* --- submit --- */
+
+struct submit_wait {
+    store_submitted_cb *cb;
+    void *arg;
+    struct job_summary s;
+    struct call *call;
+};
+
+static void on_submitted(const struct store_submitted *res, void *arg)
+{
+    struct call *c = arg;
+    struct runner *r = c->r;
+    struct submit_wait *w = c->extra;
+    struct runner_job *j = NULL;
+    struct runner_job_view v;
+
+    if (res->status == STORE_OK) {
+        w->s.seq = res->seq;
+        w->s.number = res->number;
+        j = runner_add(r, &w->s, true);
+        log_info(LOG_S("job", j->s.id), LOG_S("state", "queued"), LOG_S("event", "accepted"),
+                 LOG_S("tenant", j->s.tenant), LOG_S("client", j->s.client_id), LOG_I("seq", j->s.seq));
+        runner_view(j, &v);
+        r->listener->on_change(r->listener_arg, &v, JOB_QUEUED, NULL);
+    }
+    if (w->cb)
+        w->cb(res, w->arg);
+    if (j)
+        runner_feed_kind(j, JOB_EV_RECOVER);
+    job_summary_fini(&w->s);
+    call_free(c);
+    runner_settle(r);
+}
+
+bool runner_submit(struct runner *r, const struct store_submit *in, store_submitted_cb *cb, void *arg)
+{
+    struct store_submit full = *in;
+    struct submit_wait *w;
+    struct call *c;
+
+    if (r->live >= r->cfg.max_live)
+        return false;
+    if (full.deadline == 0 && r->cfg.policy.queue_ms)
+        full.deadline = full.created_at + r->cfg.policy.queue_ms;
+    c = xcalloc(1, sizeof(*c));
+    w = xcalloc(1, sizeof(*w));
+    c->r = r;
+    c->extra = w;
+    list_push_back(&r->calls, &c->link);
+    w->cb = cb;
+    w->arg = arg;
+    memcpy(w->s.id, in->id, UUID_SIZE);
+    w->s.state = JOB_QUEUED;
+    w->s.version = 1;
+    w->s.flags = in->flags;
+    w->s.tenant = xstrdup(in->tenant);
+    w->s.client_id = xstrdup_null(in->client_id);
+    w->s.window_id = xstrdup_null(in->window_id);
+    w->s.need = xstrdup_null(in->need);
+    w->s.priority = in->priority;
+    w->s.created_at = w->s.state_at = in->created_at;
+    w->s.deadline = full.deadline;
+    store_submit(r->env.store, &full, on_submitted, c);
+    return true;
+}
+
+/* --- cancel --- */
+
+bool runner_cancel(struct runner *r, const char *tenant, const char *id, const char *message,
+                   runner_cancel_cb *cb, void *arg)
+{
+    struct runner_job *j = runner_get(r, id);
+    struct job_event ev = {.kind = JOB_EV_CANCEL, .message = message};
+    bool first;
+
+    if (j == NULL || (tenant && strcmp(tenant, j->s.tenant) != 0))
+        return false;
+    first = list_empty(&j->cancels);
+    if (cb) {
+        struct cancel *c = xcalloc(1, sizeof(*c));
+
+        c->cb = cb;
+        c->arg = arg;
+        list_push_back(&j->cancels, &c->link);
+    }
+    if (first)
+        runner_feed(j, &ev);
+    runner_settle(r);
+    return true;
+}
+
+/* --- views --- */
+
+bool runner_find(struct runner *r, const char *id, struct runner_job_view *out)
+{
+    struct runner_job *j = runner_get(r, id);
+
+    if (j)
+        runner_view(j, out);
+    return j != NULL;
+}
+
+bool runner_find_attempt(struct runner *r, const char *upstream_id, struct runner_job_view *out)
+{
+    struct attempt *a;
+
+    HASH_FIND_STR(r->by_attempt, upstream_id, a);
+    if (a)
+        runner_view(a->job, out);
+    return a != NULL;
+}
+
+void runner_each(struct runner *r, bool (*cb)(const struct runner_job_view *job, void *arg), void *arg)
+{
+    list_for_each_safe(it, &r->jobs) {
+        struct runner_job_view v;
+
+        runner_view(list_entry(it, struct runner_job, in_order), &v);
+        if (!cb(&v, arg))
+            return;
+    }
+}
+
+int runner_queue_position(struct runner *r, const char *id)
+{
+    struct runner_job *j = runner_get(r, id);
+    int before = 0;
+
+    if (j == NULL || j->s.state != JOB_QUEUED)
+        return -1;
+    list_for_each(it, &r->jobs) {
+        struct runner_job *o = list_entry(it, struct runner_job, in_order);
+
+        if (o != j && o->s.state == JOB_QUEUED && strcmp(o->s.tenant, j->s.tenant) == 0 &&
+            sched_job_before(&o->sched, &j->sched))
+            before++;
+    }
+    return before;
+}
+
+void runner_counts(const struct runner *r, const char *tenant, struct runner_counts *out)
+{
+    *out = (struct runner_counts){.strays = list_len(&r->strays)};
+    list_for_each(it, &r->jobs) {
+        const struct runner_job *j = list_entry(it, struct runner_job, in_order);
+
+        if (tenant && strcmp(tenant, j->s.tenant) != 0)
+            continue;
+        out->live++;
+        out->state[j->s.state]++;
+    }
+}

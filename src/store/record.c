@@ -1,0 +1,253 @@
+#include "store/record.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+static const char *const state_names[JOB_STATES] = {
+    [JOB_QUEUED] = "queued",         [JOB_DISPATCHING] = "dispatching", [JOB_RUNNING] = "running",
+    [JOB_COLLECTING] = "collecting", [JOB_SUCCEEDED] = "succeeded",     [JOB_FAILED] = "failed",
+    [JOB_CANCELED] = "canceled",     [JOB_EXPIRED] = "expired",
+};
+
+static const char *const code_names[JOB_CODES] = {
+    [JOB_OK] = "ok",
+    [JOB_NO_CAPABLE_SERVER] = "no_capable_server",
+    [JOB_VALIDATION_FAILED] = "validation_failed",
+    [JOB_SERVER_REJECTED] = "server_rejected",
+    [JOB_EXECUTION_ERROR] = "execution_error",
+    [JOB_OUT_OF_MEMORY] = "out_of_memory",
+    [JOB_INTERRUPTED] = "interrupted",
+    [JOB_SERVER_LOST] = "server_lost",
+    [JOB_SERVER_RESTARTED] = "server_restarted",
+    [JOB_STALLED] = "stalled",
+    [JOB_DISPATCH_FAILED] = "dispatch_failed",
+    [JOB_HISTORY_UNAVAILABLE] = "history_unavailable",
+    [JOB_HISTORY_MISSING] = "history_missing",
+    [JOB_OUTPUT_UNAVAILABLE] = "output_unavailable",
+    [JOB_OUTPUT_UNRECOGNISED] = "output_unrecognised",
+    [JOB_STORAGE_FAILED] = "storage_failed",
+    [JOB_CODE_EXPIRED] = "expired",
+    [JOB_CODE_CANCELED] = "canceled",
+};
+
+static int name_find(const char *const *names, int n, const char *s)
+{
+    for (int i = 0; i < n; i++)
+        if (strcmp(names[i], s) == 0)
+            return i;
+    return -1;
+}
+
+const char *job_state_name(enum job_state s)
+{
+    return (unsigned)s < JOB_STATES ? state_names[s] : "unknown";
+}
+
+int job_state_parse(const char *s)
+{
+    return name_find(state_names, JOB_STATES, s);
+}
+
+const char *job_code_name(enum job_code c)
+{
+    return (unsigned)c < JOB_CODES ? code_names[c] : "unknown";
+}
+
+int job_code_parse(const char *s)
+{
+    return name_find(code_names, JOB_CODES, s);
+}
+
+void blake3_hex(const uint8_t hash[BLAKE3_LEN], char out[BLAKE3_HEX])
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (int i = 0; i < BLAKE3_LEN; i++) {
+        out[2 * i] = digits[hash[i] >> 4];
+        out[2 * i + 1] = digits[hash[i] & 15];
+    }
+    out[2 * BLAKE3_LEN] = '\0';
+}
+
+static int unhex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    return -1;
+}
+
+bool blake3_unhex(const char *s, uint8_t out[BLAKE3_LEN])
+{
+    for (int i = 0; i < BLAKE3_LEN; i++) {
+        int hi = unhex_digit(s[2 * i]), lo;
+
+        if (hi < 0)
+            return false;
+        lo = unhex_digit(s[2 * i + 1]);
+        if (lo < 0)
+            return false;
+        out[i] = (uint8_t)(hi << 4 | lo);
+    }
+    return s[2 * BLAKE3_LEN] == '\0';
+}
+
+void job_summary_fini(struct job_summary *s)
+{
+    free(s->server);
+    free(s->tenant);
+    free(s->client_id);
+    free(s->window_id);
+    free(s->need);
+    *s = (struct job_summary){0};
+}
+
+void job_summary_copy(struct job_summary *to, const struct job_summary *from)
+{
+    *to = *from;
+    to->server = xstrdup_null(from->server);
+    to->tenant = xstrdup_null(from->tenant);
+    to->client_id = xstrdup_null(from->client_id);
+    to->window_id = xstrdup_null(from->window_id);
+    to->need = xstrdup_null(from->need);
+}
+
+void job_output_fini(struct job_output *o)
+{
+    free(o->node_id);
+    free(o->kind);
+    free(o->key);
+    free(o->filename);
+    free(o->subfolder);
+    free(o->type);
+    free(o->mime);
+    *o = (struct job_output){0};
+}
+
+void job_output_copy(struct job_output *to, const struct job_output *from)
+{
+    *to = *from;
+    to->node_id = xstrdup_null(from->node_id);
+    to->kind = xstrdup_null(from->kind);
+    to->key = xstrdup_null(from->key);
+    to->filename = xstrdup_null(from->filename);
+    to->subfolder = xstrdup_null(from->subfolder);
+    to->type = xstrdup_null(from->type);
+    to->mime = xstrdup_null(from->mime);
+}
+
+void job_error_fini(struct job_error *e)
+{
+    free(e->server);
+    free(e->message);
+    free(e->detail);
+    *e = (struct job_error){0};
+}
+
+void job_error_copy(struct job_error *to, const struct job_error *from)
+{
+    *to = *from;
+    to->server = xstrdup_null(from->server);
+    to->message = xstrdup_null(from->message);
+    to->detail = xstrdup_null(from->detail);
+}
+
+void job_attempt_fini(struct job_attempt *a)
+{
+    free(a->server);
+    free(a->message);
+    *a = (struct job_attempt){0};
+}
+
+void job_attempt_copy(struct job_attempt *to, const struct job_attempt *from)
+{
+    *to = *from;
+    to->server = xstrdup_null(from->server);
+    to->message = xstrdup_null(from->message);
+}
+
+void job_record_free(struct job_record **rp)
+{
+    struct job_record *r = *rp;
+
+    *rp = NULL;
+    if (r == NULL)
+        return;
+    job_summary_fini(&r->s);
+    bytes_unref(r->graph);
+    bytes_unref(r->extra_data);
+    bytes_unref(r->targets);
+    bytes_unref(r->rest);
+    bytes_unref(r->answer);
+    bytes_unref(r->history);
+    bytes_unref(r->secrets);
+    free(r->retry_of);
+    job_error_fini(&r->error);
+    for (size_t i = 0; i < r->n_attempts; i++)
+        job_attempt_fini(&r->attempts[i]);
+    for (size_t i = 0; i < r->n_outputs; i++)
+        job_output_fini(&r->outputs[i]);
+    for (size_t i = 0; i < r->n_timeline; i++)
+        free(r->timeline[i].note);
+    for (size_t i = 0; i < r->n_inputs; i++)
+        free(r->inputs[i].name);
+    free(r->attempts);
+    free(r->outputs);
+    free(r->timeline);
+    free(r->inputs);
+    free(r);
+}
+
+static void copy_lists(struct job_record *to, const struct job_record *from, uint32_t parts)
+{
+    if (parts & JOB_PART_ATTEMPTS) {
+        job_error_copy(&to->error, &from->error);
+        to->attempts = xcalloc(from->n_attempts, sizeof(*to->attempts));
+        for (size_t i = 0; i < from->n_attempts; i++)
+            job_attempt_copy(&to->attempts[to->n_attempts++], &from->attempts[i]);
+    }
+    if (parts & JOB_PART_OUTPUTS) {
+        to->outputs = xcalloc(from->n_outputs, sizeof(*to->outputs));
+        for (size_t i = 0; i < from->n_outputs; i++)
+            job_output_copy(&to->outputs[to->n_outputs++], &from->outputs[i]);
+    }
+    if (parts & JOB_PART_TIMELINE) {
+        to->timeline = xcalloc(from->n_timeline, sizeof(*to->timeline));
+        for (size_t i = 0; i < from->n_timeline; i++) {
+            to->timeline[i] = from->timeline[i];
+            to->timeline[i].note = xstrdup_null(from->timeline[i].note);
+        }
+        to->n_timeline = from->n_timeline;
+    }
+    if (parts & JOB_PART_INPUTS) {
+        to->inputs = xcalloc(from->n_inputs, sizeof(*to->inputs));
+        for (size_t i = 0; i < from->n_inputs; i++) {
+            to->inputs[i] = from->inputs[i];
+            to->inputs[i].name = xstrdup_null(from->inputs[i].name);
+        }
+        to->n_inputs = from->n_inputs;
+    }
+}
+
+struct job_record *job_record_copy(const struct job_record *from, uint32_t parts)
+{
+    struct job_record *to = xcalloc(1, sizeof(*to));
+
+    job_summary_copy(&to->s, &from->s);
+    to->retry_of = xstrdup_null(from->retry_of);
+    if (parts & JOB_PART_GRAPH) {
+        to->graph = bytes_ref(from->graph);
+        to->extra_data = bytes_ref(from->extra_data);
+        to->targets = bytes_ref(from->targets);
+        to->rest = bytes_ref(from->rest);
+    }
+    if (parts & JOB_PART_ANSWER)
+        to->answer = bytes_ref(from->answer);
+    if (parts & JOB_PART_HISTORY)
+        to->history = bytes_ref(from->history);
+    if (parts & JOB_PART_SECRETS)
+        to->secrets = bytes_ref(from->secrets);
+    copy_lists(to, from, parts);
+    return to;
+}
