@@ -221,11 +221,11 @@ def python_style(text, value):
 
 def body_differences(recorded, got, names):
     """recorded: bytes; got: bytes."""
-    if recorded == got:
-        return
     try:
         rtext, gtext = recorded.decode(), got.decode()
     except UnicodeDecodeError:
+        if recorded == got:
+            return
         r, g = picture(recorded), picture(got)
         if r is None or g is None:
             yield "body", short(recorded), short(got)
