@@ -89,8 +89,8 @@ void runner_drop(struct runner_job *j)
     struct runner *r = j->r;
 
     place_dequeue(j);
-    runner_set_wake(j, 0);
     attempt_free(&j->a);
+    heap_remove(&r->wakes, &j->wake_node);
     commit_free(&j->commit);
     list_for_each_safe(it, &j->inbox) {
         struct inbox_event *e = list_entry(it, struct inbox_event, link);
@@ -108,13 +108,28 @@ void runner_drop(struct runner_job *j)
     free(j);
 }
 
+static void rewake(struct runner_job *j)
+{
+    int64_t at = j->step_wake;
+
+    if (j->files_wake && (at == 0 || j->files_wake < at))
+        at = j->files_wake;
+    heap_remove(&j->r->wakes, &j->wake_node);
+    j->wake = at;
+    if (at)
+        heap_push(&j->r->wakes, &j->wake_node);
+}
+
 void runner_set_wake(struct runner_job *j, int64_t mono)
 {
-    if (heap_has(&j->wake_node))
-        heap_remove(&j->r->wakes, &j->wake_node);
-    j->wake = mono;
-    if (mono)
-        heap_push(&j->r->wakes, &j->wake_node);
+    j->step_wake = mono;
+    rewake(j);
+}
+
+void runner_set_files_wake(struct runner_job *j, int64_t mono)
+{
+    j->files_wake = mono;
+    rewake(j);
 }
 
 void runner_view(const struct runner_job *j, struct runner_job_view *v)
@@ -270,23 +285,33 @@ void runner_settle(struct runner *r)
     r->wake_asked = next;
 }
 
-void runner_tick(struct runner *r)
+static void wake_job(struct runner_job *j, int64_t now)
 {
-    int64_t now = runner_mono(r);
-    struct heap_node *top;
-
-    r->wake_asked = 0;
-    while ((top = heap_top(&r->wakes)) != NULL) {
-        struct runner_job *j = container_of(top, struct runner_job, wake_node);
-
-        if (j->wake > now)
-            break;
+    if (j->files_wake && j->files_wake <= now) {
+        runner_set_files_wake(j, 0);
+        if (j->a) {
+            files_pump(j->a); /* may end the job's present state: look again next time */
+            return;
+        }
+    }
+    if (j->step_wake && j->step_wake <= now) {
         runner_set_wake(j, 0);
         if (j->commit && j->commit->again)
             commit_again(j);
         else if (j->commit == NULL)
             runner_feed_kind(j, JOB_EV_TICK);
     }
+}
+
+void runner_tick(struct runner *r)
+{
+    int64_t now = runner_mono(r);
+    struct heap_node *top;
+
+    r->wake_asked = 0;
+    while ((top = heap_top(&r->wakes)) != NULL &&
+           container_of(top, struct runner_job, wake_node)->wake <= now)
+        wake_job(container_of(top, struct runner_job, wake_node), now);
     stray_run(r);
     runner_settle(r);
 }

@@ -56,7 +56,8 @@ struct runner_env {
 };
 struct runner_config {
     struct job_policy policy;
-    size_t max_live; /* jobs accepted and not ended, all tenants: beyond it submits are refused */
+    int64_t output_ms; /* how long one output is tried to be read */
+    size_t max_live;   /* jobs accepted and not ended, all tenants: beyond it submits are refused */
 };
 
 struct runner *runner_new(const struct runner_env *env, const struct runner_config *cfg,

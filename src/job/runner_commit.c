@@ -163,9 +163,9 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
                                       .message = xstrdup_null(c->message),
                                       .detail = j->a ? xstrdup_null(j->a->error_detail) : NULL};
         if (!(up->flags & JOB_F_NO_HISTORY))
-            c->history = attempt_end_history(j, up->state, &c->error);
+            c->history = collect_end_history(j, up->state, &c->error);
         if (j->a && (up->state == JOB_SUCCEEDED || up->state == JOB_FAILED))
-            c->outputs = attempt_outputs(j->a, &c->n_outputs);
+            c->outputs = files_outputs(j->a, &c->n_outputs);
     }
     j->commit = c;
     place_dequeue(j);

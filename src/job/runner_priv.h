@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "base/heap.h"
+#include "base/json.h"
 #include "base/list.h"
 #include "job/runner.h"
 #include "job/scheduler.h"
@@ -29,16 +30,17 @@ struct inbox_event {
 enum file_state { FILE_KNOWN, FILE_FETCHING, FILE_STORED, FILE_FAILED };
 struct attempt_file {
     struct list link;
+    unsigned serial; /* within the attempt */
     enum file_state state;
-    bool listed;    /* history lists it */
-    bool by_socket; /* it came as a frame; there is nothing to fetch */
-    bool is_text;   /* text holds what is to be stored */
+    bool listed; /* history lists it, or it came by the socket: it belongs to the outputs */
     int tries;
     int64_t since;      /* mono ms of the first try */
+    int64_t again_at;   /* KNOWN: not fetched again before this */
     enum job_code code; /* FAILED */
     char *why;
+    const char *kind; /* image video audio text file latent 3d json; static */
     char *node_id, *key, *filename, *subfolder, *type, *mime;
-    struct bytes *text;
+    struct bytes *bytes; /* came by the socket or as text: there is nothing to fetch */
     uint8_t blake3[BLAKE3_LEN];
     int64_t size, pin; /* pin 0: none */
 };
@@ -48,9 +50,11 @@ struct attempt {
     struct runner_job *job;
     char upstream_id[UUID_SIZE];
     struct list files;
-    unsigned fetching, socket_frames;
+    unsigned serials, fetching, socket_frames;
     bool collecting;       /* history has been read, COLLECTED is owed */
-    bool socket_gap;       /* the link dropped while a node whose images come by the socket may have run */
+    bool failed;           /* history says that it failed: outputs are kept as far as they can be had */
+    bool unrecognised;     /* history has outputs, none of which can be stored */
+    bool socket_gap;       /* the link dropped while a node whose pictures come by the socket may have run */
     struct bytes *history; /* the upstream body, once read */
     char *executing;
     char *error_message, *error_detail; /* from history or from a refusal; detail is JSON */
@@ -100,9 +104,10 @@ struct runner_job {
     struct list in_order; /* runner.jobs */
     struct sched_job sched;
     struct heap_node wake_node;
-    int64_t wake;
-    struct commit *commit;   /* the transition in flight */
-    struct sched_set failed; /* servers that have failed it */
+    int64_t wake;                  /* mono ms, the earlier of the next two; 0: none */
+    int64_t step_wake, files_wake; /* for TICK, and for files to be fetched again */
+    struct commit *commit;         /* the transition in flight */
+    struct sched_set failed;       /* servers that have failed it */
     enum {
         FAILED_UNKNOWN,
         FAILED_ASKED,
@@ -164,7 +169,8 @@ struct runner_job *runner_get(struct runner *r, const char *id);
 struct runner_job *runner_add(struct runner *r, const struct job_summary *s, bool failed_known);
 void runner_drop(struct runner_job *j); /* out of every list, and freed */
 void runner_view(const struct runner_job *j, struct runner_job_view *v);
-void runner_set_wake(struct runner_job *j, int64_t mono);
+void runner_set_wake(struct runner_job *j, int64_t mono);       /* for TICK */
+void runner_set_files_wake(struct runner_job *j, int64_t mono); /* for files_pump() */
 /* To be called at the end of every entry into the runner: places, and asks for the next wake. */
 void runner_settle(struct runner *r);
 struct call *call_new(struct runner_job *j);
@@ -200,15 +206,33 @@ struct attempt *attempt_new(struct runner_job *j, const char *upstream_id);
 void attempt_free(struct attempt **a); /* pins are let go */
 void attempt_submit(struct runner_job *j);
 void attempt_find(struct runner_job *j);
-void attempt_history(struct runner_job *j);
-void attempt_collect(struct runner_job *j);
 void attempt_event(struct runner *r, const char *server, const char *id, const char *text, size_t n);
 void attempt_frame(struct runner *r, const char *server, const char *id, const void *data, size_t n);
 void attempt_link(struct runner *r, const char *server, bool up);
-/* For the terminal commit: outputs in order of history (n filled in; strings point into the attempt). */
-struct job_output *attempt_outputs(struct attempt *a, size_t *n);
-/* {"outputs":…,"status":…,"meta":…} for the end with this code. */
-struct bytes *attempt_end_history(struct runner_job *j, enum job_state state, const struct job_error *e);
+
+/* runner_files.c */
+struct attempt_file *file_find(struct attempt *a, const char *type, const char *subfolder,
+                               const char *filename);
+struct attempt_file *file_add(struct attempt *a, const char *node_id, const char *key, const char *type,
+                              const char *subfolder, const char *filename);
+/* Start what can be fetched; when all that is listed is there and collecting is on, tell the job. */
+void files_pump(struct attempt *a);
+/* For the terminal commit: outputs in order of history; strings point into the attempt; free() the array. */
+struct job_output *files_outputs(struct attempt *a, size_t *n);
+void files_fini(struct attempt *a);
+
+/* runner_collect.c: what history and the events say about files */
+struct frame;
+void attempt_history(struct runner_job *j);
+void attempt_collect(struct runner_job *j);
+/* A node has said what it made: fetching begins. */
+void collect_executed(struct attempt *a, struct json node, struct json output);
+/* A picture that is a product came by the socket. */
+void collect_frame(struct attempt *a, const struct frame *f);
+/* The socket dropped: pictures may have been missed. */
+void collect_gap(struct attempt *a);
+/* {"outputs":…,"status":…,"meta":…} for an end with this error. */
+struct bytes *collect_end_history(struct runner_job *j, enum job_state state, const struct job_error *e);
 
 /* runner_stray.c */
 /* sure: the server is known to have taken it. */

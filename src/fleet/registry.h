@@ -1,0 +1,88 @@
+/* The fleet for real: the set of configured ComfyUI servers, one link to each.
+ *
+ * A server (server.c) has one WebSocket with a fresh client id per connection, opened before the first
+ * prompt, feature flags negotiated; an HTTP client; what it can do (object_info, models, version) as last
+ * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence:
+ *
+ *   down ──link open, GET /queue answers──> up ──a call fails, link lost──> suspect ──asked again, well──> up
+ *     ^                                                                        │
+ *     └──────────────────── refused, or silent for 10 s ───────────────────────┘
+ *   fenced: it fails job after job while others do not; a trial job later. draining: the operator's word.
+ *
+ * Loop thread only. */
+#ifndef FLEET_REGISTRY_H
+#define FLEET_REGISTRY_H
+
+#include "blob/blob.h"
+#include "fleet/fleet.h"
+#include "http/client.h"
+#include "net/worker.h"
+#include "store/store.h"
+
+struct registry;
+struct catalog;
+
+struct registry_config {
+    int64_t connect_ms;  /* timeout.connect */
+    int64_t output_ms;   /* timeout.output: silence while a file is read */
+    int64_t output_max;  /* bytes of one file; 0 no limit */
+    const char *ca_file; /* for https, NULL the system's */
+};
+
+struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c, struct store *s,
+                              struct blobs *b, const struct registry_config *cfg);
+void registry_set_config(struct registry *r, const struct registry_config *cfg);
+/* Servers of the store are added, links are opened, documents of the last run are read: ready once. */
+void registry_start(struct registry *r, void (*ready)(void *arg), void *arg);
+/* Calls under way are answered (as unreachable, lost, ...), then everything is closed. */
+void registry_free(struct registry **r);
+struct fleet *registry_fleet(struct registry *r);
+
+/* Servers of the configuration file: the list as a whole; of two with one name the file's wins. Ones that are
+ * no longer in it are removed (their jobs are queued again by the runner when they cannot be found). */
+struct registry_entry {
+    const char *name, *url; /* name NULL: host:port of the url */
+    int depth;
+    const char *tags; /* JSON array or NULL */
+};
+int registry_configure(struct registry *r, const struct registry_entry *v, size_t n,
+                       struct err *e) MUST_CHECK;
+
+/* By API and CLI: kept in the store. Answers after the commit. */
+enum registry_end {
+    REGISTRY_OK,
+    REGISTRY_EXISTS,
+    REGISTRY_NO_SERVER,
+    REGISTRY_BUSY,
+    REGISTRY_BAD,
+    REGISTRY_FAILED
+};
+typedef void registry_cb(enum registry_end end, const char *why, void *arg);
+void registry_add(struct registry *r, const struct registry_entry *in, registry_cb *cb, void *arg);
+/* BUSY: it runs jobs of ours, unless force. */
+void registry_remove(struct registry *r, const char *name, bool force, registry_cb *cb, void *arg);
+void registry_drain(struct registry *r, const char *name, bool drain, registry_cb *cb, void *arg);
+
+/* --- what the fleet can do, merged --- */
+/* The merged object_info as it is served by GET /object_info: union of classes and of file lists. NULL until
+ * any server has ever been known. etag: with quotes, changes with the text. The reference is the caller's. */
+struct bytes *registry_object_info(struct registry *r, const char **etag);
+/* The same as an index for validation (comfy/object_info.h); valid until the next on_change; NULL as above.
+ */
+const struct catalog *registry_catalog(struct registry *r);
+/* The catalog of one server, for explaining what it lacks; NULL if not known. */
+const struct catalog *registry_server_catalog(struct registry *r, unsigned index);
+/* Ask every server again (GET /object_info?... of a client asked for fresh data). Rate-limited. */
+void registry_refresh(struct registry *r);
+
+/* --- for the native routes --- */
+/* A usable client to this server, or NULL. */
+struct http_client *registry_client(struct registry *r, const char *name);
+/* The sticky primary for what is not merged (extensions, i18n, templates ...): the same server for as long as
+ * it is up; NULL if none is. */
+const char *registry_primary(struct registry *r);
+/* Last GET /system_stats of the server, JSON, or NULL; refreshed when the link opens and at most every 10 s
+ * on asking. */
+struct bytes *registry_system_stats(struct registry *r, const char *name);
+
+#endif
