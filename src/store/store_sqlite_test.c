@@ -411,6 +411,30 @@ static void really_no_space(void **state)
     assert_int_equal(umount(dir), 0);
 }
 
+static void on_unlink(const uint8_t h[BLAKE3_LEN], void *arg)
+{
+    (void)h;
+    (*(int *)arg)++;
+}
+
+/* A file goes only after the removal of its row was committed. */
+static void nothing_is_unlinked_without_a_commit(void **state)
+{
+    struct fx *f = *state;
+    struct rlimit old;
+    int unlinked = 0;
+
+    CALL(f, blob_unpin, fx_pin(f, "A", 1), on_done);
+    limit_files(1, &old);
+    assert_int_equal(CALL(f, blob_collect, 9, 0, 10, on_unlink, &unlinked, on_collected), STORE_FULL);
+    setrlimit(RLIMIT_FSIZE, &old);
+    assert_int_equal(unlinked, 0);
+    assert_int_equal(f->col.removed, 0);
+    assert_true(fx_known(f, "A"));
+    assert_int_equal(CALL(f, blob_collect, 9, 0, 10, on_unlink, &unlinked, on_collected), STORE_OK);
+    assert_int_equal(unlinked, 1);
+}
+
 /* --- groups --- */
 struct tally {
     int ok, full, other, n, want;
@@ -579,6 +603,38 @@ static void wiped_secrets_are_in_no_file(void **state)
     fx_reopen(f);
     assert_false(holds(f, "comfymux.db", "SECRET-SECRET-SECRET"));
     assert_false(holds(f, "comfymux.db-wal", "SECRET-SECRET-SECRET"));
+}
+
+static void files_are_private(void **state)
+{
+    static const char *const names[] = {"comfymux.db", "comfymux.db-wal", "comfymux.lock"};
+    struct fx *f = *state;
+    struct stat st;
+    char path[96];
+
+    fx_submit(f, "j1");
+    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
+        snprintf(path, sizeof(path), "%s/%s", f->dir, names[i]);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+    }
+}
+
+static void a_folder_that_cannot_be_used_is_named(void **state)
+{
+    struct fx *f = *state;
+    struct err e = {0};
+    char path[96];
+
+    assert_null(store_sqlite_open(f->l, "/nowhere/at/all", &e));
+    assert_non_null(strstr(e.msg, "/nowhere/at/all"));
+    store_close(&f->s);
+    snprintf(path, sizeof(path), "%s/comfymux.db", f->dir);
+    unlink(path);
+    assert_int_equal(mkdir(path, 0700), 0);
+    refused(f, "comfymux.db", "");
+    rmdir(path);
+    fx_reopen(f);
 }
 
 /* --- plans --- */
@@ -873,10 +929,13 @@ int main(void)
         T(a_damaged_file_is_named),
         T(a_full_disk_passes),
         T(really_no_space),
+        T(nothing_is_unlinked_without_a_commit),
         T(writes_are_committed_in_groups),
         T(one_bad_request_does_not_fail_its_group),
         T(arguments_are_copied),
         T(wiped_secrets_are_in_no_file),
+        T(files_are_private),
+        T(a_folder_that_cannot_be_used_is_named),
         T(lists_go_by_index),
         T(every_statement_goes_by_index),
         T(everything_at_once),
