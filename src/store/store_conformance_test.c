@@ -224,6 +224,26 @@ static void step_needs_the_version(void **state)
     assert_int_equal(f->rec->s.state_at, 5);
 }
 
+static void need_and_spent_are_kept(void **state)
+{
+    struct fx *f = *state;
+    struct bytes *g = bytes_new("{}", 2);
+    struct store_submit in = {
+        .id = "j1", .tenant = "default", .graph = g, .answer = g, .need = "[\"KSampler\"]"};
+    struct store_step step = {.id = "j1", .version = 1, .at = 5, .state = JOB_RUNNING, .spent = 2};
+
+    assert_int_equal(CALL(f, submit, &in, on_submitted), STORE_OK);
+    assert_string_equal(fx_get(f, "j1")->s.need, "[\"KSampler\"]");
+    assert_int_equal(f->rec->s.spent, 0);
+    assert_int_equal(CALL(f, step, &step, on_done), STORE_OK);
+    assert_int_equal(fx_get(f, "j1")->s.spent, 2);
+    step.version = 2;
+    step.spent = 1;
+    assert_int_equal(CALL(f, step, &step, on_done), STORE_OK);
+    assert_int_equal(fx_get(f, "j1")->s.spent, 1);
+    bytes_unref(g);
+}
+
 static void step_never_leaves_an_end(void **state)
 {
     struct fx *f = *state;
@@ -741,6 +761,7 @@ int main(void)
         T(submit_twice),
         T(submit_with_unknown_input_changes_nothing),
         T(step_needs_the_version),
+        T(need_and_spent_are_kept),
         T(step_never_leaves_an_end),
         T(step_attempts),
         T(unsound_steps_change_nothing),
