@@ -2,9 +2,9 @@
  *
  * A server (server.c) has one WebSocket with a fresh client id per connection, opened before the first
  * prompt, feature flags negotiated; an HTTP client; what it can do (object_info, models, version) as last
- * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence:
+ * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence (health.c):
  *
- *   down ──link open, GET /queue answers──> up ──a call fails, link lost──> suspect ──asked again, well──> up
+ *   down ──link open, GET /prompt answers─> up ──a call fails, link lost──> suspect ──asked again, well──> up
  *     ^                                                                        │
  *     └──────────────────── refused, or silent for 10 s ───────────────────────┘
  *   fenced: it fails job after job while others do not; a trial job later. draining: the operator's word.
@@ -20,7 +20,8 @@
 #include "store/store.h"
 
 struct registry;
-struct catalog;
+struct object_view;
+struct object_info;
 
 struct registry_config {
     int64_t connect_ms;  /* timeout.connect */
@@ -31,6 +32,7 @@ struct registry_config {
 
 struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c, struct store *s,
                               struct blobs *b, const struct registry_config *cfg);
+/* connect_ms and ca_file count for servers that are added afterwards. */
 void registry_set_config(struct registry *r, const struct registry_config *cfg);
 /* Servers of the store are added, links are opened, documents of the last run are read: ready once. */
 void registry_start(struct registry *r, void (*ready)(void *arg), void *arg);
@@ -67,11 +69,11 @@ void registry_drain(struct registry *r, const char *name, bool drain, registry_c
 /* The merged object_info as it is served by GET /object_info: union of classes and of file lists. NULL until
  * any server has ever been known. etag: with quotes, changes with the text. The reference is the caller's. */
 struct bytes *registry_object_info(struct registry *r, const char **etag);
-/* The same as an index for validation (comfy/object_info.h); valid until the next on_change; NULL as above.
- */
-const struct catalog *registry_catalog(struct registry *r);
-/* The catalog of one server, for explaining what it lacks; NULL if not known. */
-const struct catalog *registry_server_catalog(struct registry *r, unsigned index);
+/* The same as an index (comfy/object_info.h), for validation and need: server i of the view is the fleet_server with
+ * index i; one that is not known, or not configured, has nothing there. Valid until the next loop turn; NULL as above. */
+struct object_view *registry_view(struct registry *r);
+/* What one server can do, or NULL if it is not known. */
+struct object_info *registry_server_info(struct registry *r, unsigned index);
 /* Ask every server again (GET /object_info?... of a client asked for fresh data). Rate-limited. */
 void registry_refresh(struct registry *r);
 
@@ -82,7 +84,7 @@ struct http_client *registry_client(struct registry *r, const char *name);
  * it is up; NULL if none is. */
 const char *registry_primary(struct registry *r);
 /* Last GET /system_stats of the server, JSON, or NULL; refreshed when the link opens and at most every 10 s
- * on asking. */
+ * on asking. Valid until the next loop turn: bytes_ref() to keep. */
 struct bytes *registry_system_stats(struct registry *r, const char *name);
 
 #endif
