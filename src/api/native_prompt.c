@@ -5,6 +5,7 @@
 
 #include "api/native.h"
 #include "api/inputs.h"
+#include "api/native.h"
 #include "base/log.h"
 #include "base/uuid.h"
 #include "comfy/graph.h"
