@@ -16,6 +16,8 @@ static const struct command {
     const char *help;
 } commands[] = {
     {"run", run_main, "run a workflow and write its outputs"},
+    {"jobs", jobs_main, "list, show, cancel and retry jobs"},
+    {"servers", servers_main, "list, add, drain, resume and remove servers"},
     {"config", config_main, "print every configuration key, or check a file"},
     {"version", version_main, "print the version"},
 };

@@ -302,6 +302,9 @@ static void take_history(struct run_job *j)
     char *node = json_strdup(j->history.node_id);
     struct buf where = BUF_INIT;
 
+    for (size_t n = message ? strlen(message) : 0; n > 0 && message[n - 1] == '\n'; n--)
+        message[n - 1] = '\0'; /* Python's str(e) often ends so */
+
     if (node) {
         buf_printf(&where, " (node %s, ", node);
         workflow_put_title(j->run->workflow, node, &where);
