@@ -7,7 +7,10 @@
 #include "cli/run_priv.h"
 #include "comfy/events.h"
 
+#define TICK_MS 250
 #define POLL_EVERY_MS 1000
+#define POLL_YOUNG_MS 250 /* jobs that take no time should not seem to take a second */
+#define YOUNG_MS 3000
 #define POLL_EVENTS_MS 4000 /* while events come, they tell enough */
 #define POLLS_AT_ONCE 8
 #define POLL_MS 30000
@@ -488,13 +491,17 @@ void run_poll(struct run_job *j)
     buf_free(&target);
 }
 
-static bool due(struct run_job *j)
+static int64_t poll_every(const struct run_job *j)
 {
-    int64_t now = run_now(j->run);
-    int64_t every = j->run->ws && j->phase == RUN_RUNNING && j->server ? POLL_EVENTS_MS : POLL_EVERY_MS;
+    if (j->run->ws && j->phase == RUN_RUNNING && j->server)
+        return POLL_EVENTS_MS;
+    return run_now(j->run) - j->started_at < YOUNG_MS ? POLL_YOUNG_MS : POLL_EVERY_MS;
+}
 
+static bool due(const struct run_job *j)
+{
     return RUN_LIVE(j->phase) && j->phase != RUN_WAITING && !j->call &&
-           (j->poll_now || now - j->polled_at >= every);
+           (j->poll_now || run_now(j->run) - j->polled_at >= poll_every(j));
 }
 
 static void poll_gateway(struct run *r)
@@ -511,22 +518,28 @@ static void poll_gateway(struct run *r)
     }
 }
 
+static void poll_bare(struct run *r)
+{
+    int64_t every = INT64_MAX;
+
+    for (size_t i = 0; i < r->n_jobs; i++)
+        if (RUN_LIVE(r->jobs[i].phase) && r->jobs[i].phase != RUN_WAITING && poll_every(&r->jobs[i]) < every)
+            every = poll_every(&r->jobs[i]);
+    if (r->call || every == INT64_MAX || run_now(r) - r->queue_asked_at < every)
+        return;
+    r->queue_asked_at = run_now(r);
+    r->call = http_fetch(r->http, "GET", "/queue", NULL, NULL, RUN_ANSWER_MAX, POLL_MS, on_queue, r);
+}
+
 void run_poll_tick(void *arg)
 {
     struct run *r = arg;
-    bool live = false;
 
     if (r->stage != RUN_STAGE_JOBS)
         return;
-    timer_set(&r->poll_timer, POLL_EVERY_MS);
-    if (r->gateway) {
+    timer_set(&r->poll_timer, TICK_MS);
+    if (r->gateway)
         poll_gateway(r);
-        return;
-    }
-    for (size_t i = 0; i < r->n_jobs; i++)
-        live |= RUN_LIVE(r->jobs[i].phase) && r->jobs[i].phase != RUN_WAITING;
-    if (live && !r->call) {
-        r->queue_asked_at = run_now(r);
-        r->call = http_fetch(r->http, "GET", "/queue", NULL, NULL, RUN_ANSWER_MAX, POLL_MS, on_queue, r);
-    }
+    else
+        poll_bare(r);
 }
