@@ -18,6 +18,7 @@
 
 #include "base/json.h"
 #include "base/log.h"
+#include "cli/opts.h"
 #include "http/server.h"
 #include "http/websocket.h"
 
@@ -683,6 +684,19 @@ static void a_configuration_is_checked(void **state)
     assert_int_equal(cli("config", "--check", "missing.yaml", NULL), 2);
 }
 
+/* docs/configuration.md is what the program prints. */
+static void the_manual_is_in_step(void **state)
+{
+    struct buf page = BUF_INIT;
+    struct err e;
+
+    (void)state;
+    assert_int_equal(cli_read_all(getenv("COMFYMUX_CONFIG_PAGE"), 1 << 20, &page, &e), 0);
+    assert_int_equal(cli("config", "--markdown", NULL), 0);
+    assert_string_equal(buf_str(&t.out), buf_str(&page));
+    buf_free(&page);
+}
+
 static void jobs_and_servers_are_shown(void **state)
 {
     (void)state;
@@ -743,6 +757,7 @@ int main(void)
         TEST(ctrl_c_stops_a_bare_server),
         TEST(wrong_use_is_2_and_no_gateway_is_3),
         TEST(a_configuration_is_checked),
+        TEST(the_manual_is_in_step),
         TEST(jobs_and_servers_are_shown),
     };
 
