@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/opts.h"
+#include "sim/sim.h"
 
 static int version_main(int argc, char **argv);
 
@@ -15,6 +16,7 @@ static const struct command {
     int (*fn)(int argc, char **argv); /* argv[0] is the name; gives the exit status */
     const char *help;
 } commands[] = {
+    {"sim", sim_main, "ComfyUI servers without a GPU, to try things with"},
     {"run", run_main, "run a workflow and write its outputs"},
     {"jobs", jobs_main, "list, show, cancel and retry jobs"},
     {"servers", servers_main, "list, add, drain, resume and remove servers"},

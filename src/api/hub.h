@@ -1,21 +1,19 @@
 /* The hub: what happens to jobs, told to the WebSockets of the clients that submitted them.
  *
- * A client is (tenant, client id); all its live sockets get its events. Each job of a client has a stream:
- * the messages of its server, the job's id and virtual file names put in, in order. The rules, each of which
- * some real client needs (docs/native.md, "Events"):
+ * A client is (tenant, client id); all its live sockets get its events. Each job of a client has a stream: the messages of
+ * its server, the job's id and virtual file names put in, in order. The rules, each of which some real client needs:
  *
  *   1. Nothing of a job is sent before the answer to its POST has been flushed (hub_release).
- *   2. The first moments of a job are held back: one that ends within them is committed first and then told
- * whole, so that every read in between is complete.
+ *   2. The first moments of a job are held back: one that ends within them is committed first and then told whole, so
+ *      that every read in between is complete.
  *   3. execution_start and execution_cached are sent once per job, whatever the number of attempts.
- *   4. The terminal event is made here, after the commit; then status, then executing{node:null}: always,
- * always last.
- *   5. Streams of a client that has not negotiated feature flags follow each other: the next is told when the
- * one before has ended. Until then its job stands as pending in native listings (hub_shows_pending).
- *   6. For a client without a socket the product pictures and the end are kept, at least 60 s and bounded,
- * and told once when it connects.
- *   7. Progress and JPEG previews are dropped for a socket that does not keep up; nothing else is, until the
- * socket's bound is reached: then it is closed and told when it comes back.
+ *   4. The terminal event is made here, after the commit; then status, then executing{node:null}: always, always last.
+ *   5. Streams of a client that has not negotiated feature flags follow each other: the next is told when the one
+ *      before has ended. Until then its job stands as pending in native listings (hub_shows_pending).
+ *   6. For a client without a socket the product pictures and the end are kept, at least 60 s and bounded, and told
+ *      once when it connects.
+ *   7. Progress and JPEG previews are dropped for a socket that does not keep up; nothing else is, until the socket's
+ *      bound is reached: then it is closed and told when it comes back.
  *
  * Loop thread only. */
 #ifndef API_HUB_H

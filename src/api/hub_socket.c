@@ -7,7 +7,8 @@
 #include "base/log.h"
 #include "base/uuid.h"
 
-#define BEHIND_BYTES (256u << 10) /* queued for one socket: from here on progress and previews are left out  \
+#define BEHIND_BYTES                                                                                         \
+    (256u << 10) /* queued for one socket: from here on progress and previews are left out  \
                                    */
 
 static const struct ws_limits socket_limits = {

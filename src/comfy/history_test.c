@@ -59,6 +59,8 @@ static void test_verdict(void **state)
         /* messages weigh more than status_str: the flag is not reset after some errors */
         {"{\"status_str\":\"success\",\"messages\":[[\"execution_start\",{}],[\"execution_error\",{}]]}",
          HISTORY_ERROR},
+        {"{\"status_str\":\"success\",\"messages\":[[\"execution_error\",{}],[\"execution_success\",{}]]}",
+         HISTORY_ERROR},
         {"{\"status_str\":\"error\",\"messages\":[[\"execution_interrupted\",{}]]}", HISTORY_INTERRUPTED},
         {"{\"status_str\":\"error\",\"messages\":[[\"execution_success\",{}]]}", HISTORY_SUCCESS},
         {"{\"status_str\":\"success\",\"messages\":{\"execution_error\":1}}", HISTORY_SUCCESS},

@@ -651,9 +651,9 @@ static void call_broken(struct http_call *call)
         call_end(call, HTTP_CALL_LOST, "%s in the head of the answer", why);
     } else if (stream_never_opened(conn->stream)) {
         call_end(call, HTTP_CALL_NOT_SENT, "%s before the request was sent", why);
-    } else if (conn->used && !call->retried && call_may_repeat(call)) {
-        /* It was closed while it was idle, and our request crossed that on the way. */
-        call->retried = true;
+    } else if (conn->used && call_may_repeat(call)) {
+        /* It was closed while it was idle, and our request crossed that on the way. The next one is fresh, so
+         * this happens once. */
         call->conn = NULL;
         client_connect(call->client, call);
         client_conn_release(conn, false);

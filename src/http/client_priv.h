@@ -81,7 +81,7 @@ struct http_call {
     const struct http_head *reply; /* the final head once it is here; lives with parser */
     size_t interim;                /* bytes of 1xx answers */
     bool answered;                 /* at least a byte of an answer has come */
-    bool retried, paused;
+    bool paused;
     bool authorized, upgrade; /* the caller has set Authorization, Upgrade */
 
     int64_t silence_ms, total_ms; /* 0: none */

@@ -192,6 +192,7 @@ static const struct outcome outcomes[] = {
     {"plain", "GET", 0, "A|R|S" OK200 "|E", HTTP_CALL_OK, 200, "ok", 1},
     {"post", "POST", 0, "A|R|S" OK200 "|E", HTTP_CALL_OK, 200, "ok", 1},
     {"no listener", "POST", 0, "-Z|E", HTTP_CALL_NOT_SENT, 0, "", 0},
+    {"reset before a byte was written", "POST", 0, "A|X|E", HTTP_CALL_NOT_SENT, 0, "", 0},
     {"accepted and closed", "POST", 0, "A|C|E", HTTP_CALL_LOST, 0, "", 0},
     {"accepted and reset", "POST", 0, "A|T|X|E", HTTP_CALL_LOST, 0, "", 0},
     {"accepted and reset, GET: a fresh connection is not tried again", "GET", 0, "A|T|X|E", HTTP_CALL_LOST, 0,
@@ -386,6 +387,73 @@ static void test_outcomes(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(outcomes); i++)
         play_outcome(&outcomes[i]);
+}
+
+/* A handshake that fails or does not end: no byte of the request was sent, whatever TLS has exchanged. */
+static void test_tls_that_fails(void **state)
+{
+    struct err e;
+    struct tls_client *tls = tls_client_new(NULL, false, &e);
+    struct http_client_config cfg = {.tls = tls, .connect_ms = 100};
+    char url[64];
+
+    (void)state;
+    assert_non_null(tls);
+    snprintf(url, sizeof(url), "https://127.0.0.1:%u", port);
+    assert_null(http_client_new(loop, url, NULL, &e));
+    client = http_client_new(loop, url, &cfg, &e);
+    assert_non_null(client);
+    for (int how = 0; how < 4; how++) {
+        struct got g = {0};
+        struct buf in = BUF_INIT;
+        int fd;
+
+        start(&g, "POST", "/", "body");
+        fd = peer_accept(lfd);
+        peer_want(fd, &in, 1);
+        if (how == 0)
+            peer_send(fd, "HTTP/1.1 400 Bad Request\r\n\r\n");
+        else if (how == 1)
+            close(fd);
+        else if (how == 2)
+            peer_reset(fd);
+        TURN_UNTIL(g.dones);
+        if (g.end != HTTP_CALL_NOT_SENT)
+            fail_msg("how %d: %s %s", how, http_call_end_name(g.end), g.why);
+        assert_true(g.why[0] != '\0');
+        if (how == 0 || how == 3)
+            close(fd);
+        buf_free(&in);
+        got_fini(&g);
+    }
+    http_client_free(&client);
+    turns(3);
+    tls_client_free(&tls);
+}
+
+static void reset_it(void *arg)
+{
+    peer_reset(*(int *)arg);
+}
+
+/* Open, but reset before the first byte could be written: nothing of it was sent. */
+static void test_reset_between_open_and_write(void **state)
+{
+    struct got g = {0};
+    struct task t;
+    int fd;
+
+    (void)state;
+    open_client(NULL);
+    start(&g, "POST", "/", "body");
+    loop_turn(loop, 0); /* connect() */
+    fd = peer_accept(lfd);
+    task_init(&t, reset_it, &fd);
+    loop_defer(loop, &t); /* comes after "connected" and before "open" */
+    TURN_UNTIL(g.dones);
+    assert_int_equal(g.end, HTTP_CALL_NOT_SENT);
+    assert_non_null(strstr(g.why, "before the request was sent"));
+    got_fini(&g);
 }
 
 /* The same answers, cut in two at every byte and byte by byte, end the same. */
@@ -639,8 +707,10 @@ static void test_connection_is_not_used_again(void **state)
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokx",
     };
 
+    struct http_client_config cfg = {.idle_ms = 10 * PATIENCE_MS};
+
     (void)state;
-    open_client(NULL);
+    open_client(&cfg);
     for (size_t i = 0; i < ARRAY_LEN(answers); i++) {
         struct buf in = BUF_INIT, req = BUF_INIT;
         struct got g = {0};
@@ -661,30 +731,70 @@ static void test_connection_is_not_used_again(void **state)
     }
 }
 
-static void test_idle_connections_end(void **state)
+/* Nor when the answer was there before the request had left, even if the server would go on reading. */
+static void test_early_answer_ends_the_connection(void **state)
 {
-    struct http_client_config cfg = {.idle_ms = 30, .max_idle = 1};
-    struct got g[3] = {{0}};
-    struct buf in = BUF_INIT, req = BUF_INIT;
-    int fd[3];
+    struct http_client_config cfg = {.idle_ms = 10 * PATIENCE_MS};
+    struct bytes *big = bytes_alloc(30u << 20);
 
     (void)state;
+    memset(big->data, 0, big->len);
     open_client(&cfg);
-    for (int i = 0; i < 3; i++)
-        start(&g[i], "GET", "/", NULL);
-    for (int i = 0; i < 3; i++) {
-        fd[i] = peer_accept(lfd);
-        peer_request(fd[i], &in, &req);
-        peer_send(fd[i], OK200);
+    for (int streamed = 0; streamed < 2; streamed++) {
+        struct got g = {0};
+        struct buf in = BUF_INIT;
+        int fd;
+
+        g.call = http_call_new(client, "POST", "/", &handlers, &g);
+        if (streamed) {
+            http_call_start_stream(g.call, NULL, 10);
+            http_call_write(g.call, "12345", 5);
+        } else {
+            http_call_start(g.call, NULL, big);
+        }
+        fd = peer_accept(lfd);
+        peer_want_text(fd, &in, "\r\n\r\n");
+        peer_send(fd, OK200);
+        TURN_UNTIL(g.dones);
+        assert_int_equal(g.end, HTTP_CALL_OK);
+        peer_want_end(fd, &in);
+        close(fd);
+        buf_free(&in);
+        got_fini(&g);
     }
-    TURN_UNTIL(g[0].dones && g[1].dones && g[2].dones);
-    for (int i = 0; i < 3; i++) { /* two at once, the last after idle_ms */
-        peer_want_end(fd[i], &in);
-        close(fd[i]);
-        got_fini(&g[i]);
+    bytes_unref(big);
+}
+
+static void test_idle_connections_end(void **state)
+{
+    (void)state;
+    for (int by_time = 0; by_time < 2; by_time++) {
+        struct http_client_config cfg = {.idle_ms = by_time ? 30 : 10 * PATIENCE_MS,
+                                         .max_idle = by_time ? 9 : 1};
+        struct got g[3] = {{0}};
+        struct buf in = BUF_INIT, req = BUF_INIT;
+        int fd[3];
+
+        open_client(&cfg);
+        for (int i = 0; i < 3; i++)
+            start(&g[i], "GET", "/", NULL);
+        for (int i = 0; i < 3; i++) {
+            fd[i] = peer_accept(lfd);
+            peer_request(fd[i], &in, &req);
+            peer_send(fd[i], OK200);
+        }
+        TURN_UNTIL(g[0].dones && g[1].dones && g[2].dones);
+        for (int i = 0; i < 3; i++) { /* all, or all but the one used last */
+            if (by_time || i < 2)
+                peer_want_end(fd[i], &in);
+            close(fd[i]);
+            got_fini(&g[i]);
+        }
+        buf_free(&in);
+        buf_free(&req);
+        http_client_free(&client);
+        turns(3);
     }
-    buf_free(&in);
-    buf_free(&req);
 }
 
 static void test_calls_wait_in_order(void **state)
@@ -1148,6 +1258,8 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_outcomes),
+        cmocka_unit_test_setup_teardown(test_tls_that_fails, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_reset_between_open_and_write, setup, teardown),
         cmocka_unit_test_setup_teardown(test_answers_cut_anywhere, setup, teardown),
         cmocka_unit_test_setup_teardown(test_request_bytes, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bad_targets_are_not_sent, setup, teardown),
@@ -1155,6 +1267,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_drain_tells_when_to_go_on, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connection_is_used_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connection_is_not_used_again, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_early_answer_ends_the_connection, setup, teardown),
         cmocka_unit_test_setup_teardown(test_idle_connections_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_calls_wait_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_early_answer, setup, teardown),

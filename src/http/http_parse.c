@@ -104,9 +104,6 @@ static int on_ll_head(llhttp_t *ll)
     struct http_parser *p = ll->data;
 
     p->ll_head = true;
-    /* An upgrade is the caller's decision, taken after the message: for llhttp it is a message like any
-     * other, h2c with a body included. */
-    ll->upgrade = 0;
     return response_is_bare(p, ll->status_code); /* 1: there is no body, whatever the fields say */
 }
 

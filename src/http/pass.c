@@ -96,7 +96,7 @@ static void on_pass_abort(struct http_req *req, void *arg)
 static void copy_answer_fields(struct pass *p, const struct http_headers *h)
 {
     for (size_t i = 0; i < h->n; i++)
-        if (!is_hop(h, h->v[i].name) && strcasecmp(h->v[i].name, "Date") != 0)
+        if (!is_hop(h, h->v[i].name)) /* Date: the server sets its own */
             http_set(p->req, h->v[i].name, h->v[i].value);
 }
 

@@ -13,6 +13,7 @@ static struct http_server *gate;
 static struct http_pass opt;
 static int requests;
 static int unreachable;
+static struct http_req *given_back;
 
 static void on_request(struct http_req *req, void *arg)
 {
@@ -443,7 +444,7 @@ static void on_unreachable(struct http_req *req, const char *why, void *arg)
     assert_ptr_equal(arg, &unreachable);
     assert_true(why[0] != '\0');
     unreachable++;
-    http_reply_str(req, 503, "text/plain", "nobody there");
+    given_back = req;
 }
 
 static void test_unreachable(void **state)
@@ -466,6 +467,13 @@ static void test_unreachable(void **state)
             int down = peer_connect(gate_port);
 
             peer_send(down, asked[i]);
+            if (own) { /* answered later, while the body goes on */
+                TURN_UNTIL(given_back);
+                peer_send(down, "4\r\nmore\r\n");
+                turns(5);
+                http_reply_str(given_back, 503, "text/plain", "nobody there");
+                given_back = NULL;
+            }
             peer_want_text(down, &in, own ? "\r\n\r\nnobody there" : "refused");
             assert_true(has(&in, own ? "HTTP/1.1 503 " : "HTTP/1.1 502 Bad Gateway\r\n"));
             peer_send(down, "more of the body, perhaps");
@@ -601,6 +609,24 @@ static void test_splice(void **state)
 
     open_splice(&down, &up, "", "early up");
     peer_reset(down);
+    peer_want_end(up, &in);
+    close(up);
+    turns(4);
+
+    /* The server ends right behind its head. */
+    down = peer_connect(gate_port);
+    peer_send(down, upgrade);
+    up = peer_accept(lfd);
+    buf_clear(&in);
+    peer_want_text(up, &in, "\r\n\r\n");
+    peer_send(up, switched);
+    peer_send(up, "bye");
+    shutdown(up, SHUT_WR);
+    buf_clear(&in);
+    assert_int_equal(peer_want_end(down, &in), 0);
+    assert_non_null(strstr(buf_str(&in), "\r\n\r\nbye"));
+    close(down);
+    buf_clear(&in);
     peer_want_end(up, &in);
     close(up);
     turns(4);

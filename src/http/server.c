@@ -116,7 +116,7 @@ static void accept_check(struct http_server *s)
     s->accept_paused = full;
     if (full)
         log_warn(LOG_S("event", "accept paused"), LOG_I("conns", s->n_conns), LOG_S("reason", "limit"));
-    list_for_each (it, &s->listeners) {
+    list_for_each(it, &s->listeners) {
         struct server_listener *sl = list_entry(it, struct server_listener, link);
 
         if (full)
@@ -598,7 +598,7 @@ struct listener *http_server_listen(struct http_server *s, const char *addr, str
 
 static void listeners_close(struct http_server *s)
 {
-    list_for_each_safe (it, &s->listeners) {
+    list_for_each_safe(it, &s->listeners) {
         struct server_listener *sl = list_entry(it, struct server_listener, link);
 
         list_remove(&sl->link);
@@ -611,7 +611,7 @@ void http_server_drain(struct http_server *s)
 {
     s->draining = true;
     listeners_close(s);
-    list_for_each (it, &s->conns) {
+    list_for_each(it, &s->conns) {
         struct http_conn *c = list_entry(it, struct http_conn, link);
 
         if (c->req && c->req->answer == ANSWER_NONE)

@@ -88,8 +88,8 @@ struct http_req {
 
     enum answer_state answer;
     bool keep_alive;
-    bool bodiless;          /* HEAD, 204, 304: what is sent is dropped */
-    bool chunked;           /* */
+    bool bodiless; /* HEAD, 204, 304: what is sent is dropped */
+    bool chunked;
     int64_t declared, sent; /* declared -1: unknown */
     struct buf fields;      /* of the answer, as lines */
     http_drain_cb *drain_cb;

@@ -98,13 +98,11 @@ static void on_side(struct stream *s, enum stream_event ev, void *arg)
     }
 }
 
-/* What came before the two were tied: no event will tell. */
+/* An end that came before the two were tied: no event will tell. */
 static void on_splice_begin(void *arg)
 {
     struct splice *sp = arg;
 
-    for (int i = 0; i < 2; i++)
-        side_move(&sp->side[i]);
     for (int i = 0; i < 2; i++) {
         if (stream_saw_eof(sp->side[i].s)) {
             bool last = sp->side[!i].ended;

@@ -873,7 +873,8 @@ static void test_write_timeout_and_drain(void **state)
     free(big);
 }
 
-/* A peer that pings for ever and reads nothing costs no memory. */
+/* A peer that pings for ever and reads nothing costs no memory; when it reads again, its latest ping is
+ * answered. */
 static void test_ping_flood(void **state)
 {
     struct buf pings = BUF_INIT;
@@ -882,16 +883,18 @@ static void test_ping_flood(void **state)
     FOR_BOTH_ROLES(role)
     {
         struct end e;
+        struct ws_in_item it;
         char payload[125] = "";
         int64_t until;
+        size_t sent = 0;
 
         open_end(&e, role, &usual);
         buf_clear(&pings);
         for (int i = 0; i < 500; i++)
             put_frame(&e, &pings, 0x89, payload, sizeof(payload));
         held_most = held;
-        until = loop_now(loop) + 20000;
-        for (size_t sent = 0; sent < (24u << 20) && loop_now(loop) < until;) {
+        until = loop_now(loop) + PATIENCE_MS;
+        while ((sent < (24u << 20) || sent % pings.len) && loop_now(loop) < until) {
             size_t at = sent % pings.len;
             ssize_t n = send(e.fd, pings.data + at, pings.len - at, MSG_NOSIGNAL);
 
@@ -900,8 +903,17 @@ static void test_ping_flood(void **state)
             loop_turn(loop, n > 0 ? 0 : 1);
         }
         assert_int_equal(e.closes, 0);
+        assert_true(ws_queued(e.ws) > 64 * 1024);
         assert_true(ws_queued(e.ws) <= 64 * 1024 + 200);
         assert_true(held_most < (1u << 20));
+        send_frame(&e, 0x89, "the last", 8);
+        turns(10);
+        do {
+            it = next_frame(&e);
+            assert_int_equal(it.kind, WS_IN_PONG);
+        } while (it.n == sizeof(payload));
+        assert_int_equal(it.n, 8);
+        assert_memory_equal(it.data, "the last", 8);
         end_fini(&e);
     }
     buf_free(&pings);

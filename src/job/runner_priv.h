@@ -80,8 +80,8 @@ struct call {
     struct list link; /* runner.calls */
     struct runner *r;
     char id[UUID_SIZE], upstream_id[UUID_SIZE];
-    bool posting; /* a POST of this attempt is under way */
-    void *extra; /* freed with the call, after fini */
+    bool posting;              /* a POST of this attempt is under way */
+    void *extra;               /* freed with the call, after fini */
     void (*fini)(void *extra); /* or NULL */
 };
 
@@ -158,7 +158,7 @@ struct runner {
     struct heap wakes;
     int64_t wake_asked;
     size_t live;
-    bool place_wanted;
+    bool place_wanted, stopped;
     struct list calls;
     struct server_use use[SCHED_SERVERS_MAX];
     void (*ready)(enum store_status st, void *arg);
