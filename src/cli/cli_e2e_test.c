@@ -30,6 +30,7 @@ struct script {
     bool bare;           /* no /mux/v1: a ComfyUI server */
     bool ws;             /* take WebSockets */
     const char *events;  /* sent on the socket after the POST, one a line; %s is the id */
+    bool png;            /* and a picture on the socket, after the events */
     bool ws_drop;        /* close it after the events */
     int prompt_502;      /* answer so many POST /prompt with 502 */
     const char *reject;  /* body of a 400 */
@@ -129,6 +130,8 @@ static void on_prompt(struct http_req *r, struct bytes *body, void *arg)
             ws_send_text(t.ws, ev.data, ev.len);
             buf_free(&ev);
         }
+        if (t.s.png && t.ws)
+            ws_send_binary(t.ws, "\0\0\0\1\0\0\0\2PNG!", 12);
         if (t.s.ws_drop && t.ws)
             ws_close(t.ws, 1012, "restart");
     }
@@ -618,6 +621,22 @@ static void a_bare_server_serves_too(void **state)
     assert_said(&t.out, "\"created_at\": 17, \"started_at\": 5, \"finished_at\": 9");
 }
 
+static void pictures_of_the_socket_are_outputs(void **state)
+{
+    (void)state;
+    t.s.bare = t.s.ws = t.s.png = true;
+    t.s.events = "{\"type\": \"executing\", \"data\": {\"node\": \"5\", \"prompt_id\": \"%s\"}}\n";
+    t.s.history =
+        "{\"prompt\": [], \"outputs\": {}, \"status\": {\"status_str\": \"success\", \"completed\": true, "
+        "\"messages\": [[\"execution_success\", {}]]}}";
+    write_file("w.json", "{\"5\": {\"class_type\": \"SaveImageWebsocket\", \"inputs\": {}}}");
+    assert_int_equal(cli("run", "w.json", NULL), 0);
+    assert_string_equal(buf_str(&t.out), "ws_5_0.png\n");
+    t.s.png = false; /* lost: told, not passed over */
+    assert_int_equal(cli("run", "w.json", NULL), 1);
+    assert_said(&t.err, "output_unavailable");
+}
+
 static void a_bare_server_that_forgot_is_not_waited_for(void **state)
 {
     (void)state;
@@ -753,6 +772,7 @@ int main(void)
         TEST(a_server_cannot_choose_where_files_go),
         TEST(ctrl_c_cancels),
         TEST(a_bare_server_serves_too),
+        TEST(pictures_of_the_socket_are_outputs),
         TEST(a_bare_server_that_forgot_is_not_waited_for),
         TEST(ctrl_c_stops_a_bare_server),
         TEST(wrong_use_is_2_and_no_gateway_is_3),

@@ -137,6 +137,29 @@ static void take_event(struct run_job *j, const struct event *ev)
     }
 }
 
+/* From a bare server: pictures that are written nowhere else. A gateway stores them. */
+static void take_picture(struct run *r, const char *data, size_t n)
+{
+    struct run_job *j = NULL;
+    struct frame f;
+    char *node;
+
+    if (r->gateway || r->stage != RUN_STAGE_JOBS || frame_parse(data, n, &f, NULL) < 0 ||
+        !frame_is_product(&f))
+        return;
+    if (f.type == FRAME_IMAGE_META)
+        j = job_of(r, json_get(f.meta, "prompt_id"));
+    for (size_t i = 0; !j && f.type == FRAME_IMAGE && i < r->n_jobs; i++)
+        if (r->jobs[i].phase == RUN_RUNNING) /* it runs one at a time, and says this to us alone */
+            j = &r->jobs[i];
+    if (!j || !RUN_LIVE(j->phase))
+        return;
+    node = f.type == FRAME_IMAGE_META ? json_strdup(json_get(f.meta, "node_id")) : xstrdup_null(j->node);
+    if (node && workflow_has_class(r->workflow, node, RUN_SOCKET_CLASS))
+        run_picture_add(j, node, f.body, f.body_n);
+    free(node);
+}
+
 static void on_ws_message(struct ws *w, enum ws_type type, const char *data, size_t n, void *arg)
 {
     struct run *r = arg;
@@ -145,6 +168,8 @@ static void on_ws_message(struct ws *w, enum ws_type type, const char *data, siz
 
     (void)w;
     heard(r);
+    if (type == WS_BINARY)
+        take_picture(r, data, n);
     if (type != WS_TEXT || r->stage != RUN_STAGE_JOBS || event_parse(data, n, &ev, NULL) < 0)
         return;
     j = job_of(r, ev.prompt_id);

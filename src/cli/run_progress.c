@@ -103,8 +103,11 @@ static void put_running(const struct run_view *v, const struct cli_term *t, stru
         put_text(out, v->node, TITLE_COLUMNS, t->utf8);
     if (v->max > 1) {
         buf_puts(out, "  ");
-        put_bar(out, v->value, v->max, t->width >= 100 ? 30 : t->width >= 70 ? 16 : 8, t->utf8);
-        buf_printf(out, "  %lld/%lld", (long long)v->value, (long long)v->max);
+        if (t->tty) {
+            put_bar(out, v->value, v->max, t->width >= 100 ? 30 : t->width >= 70 ? 16 : 8, t->utf8);
+            buf_puts(out, "  ");
+        }
+        buf_printf(out, "%lld/%lld", (long long)v->value, (long long)v->max);
     }
     if (v->left_ms >= 0) {
         buf_puts(out, "  ");
