@@ -17,6 +17,8 @@
 #define MISS_APART_MS 2000 /* "not there" counts when two looks this far apart agree */
 #define MISSES_ENOUGH 2
 #define POSTS_MOST 3
+#define MISSES_ENDED 8 /* once it said that it ended, history may lag */
+#define SILENT_TELL_MS 2000
 #define SILENT_MS 120000
 
 /* ---- what is known ---- */
@@ -68,6 +70,8 @@ static void heard(struct run *r)
 
 static void silent(struct run *r, const char *why)
 {
+    if (run_now(r) - r->heard_at < SILENT_TELL_MS)
+        return;
     if (!r->silent_told)
         run_error(r, "no answer from %s (%s); trying again", r->url, why);
     r->silent_told = true;
@@ -118,7 +122,7 @@ static void take_event(struct run_job *j, const struct event *ev)
     case EVENT_EXECUTION_CACHED: j->nodes_done += json_count(ev->nodes); break;
     case EVENT_EXECUTING:
         if (event_is_end(ev)) {
-            j->poll_now = true;
+            j->poll_now = j->said_end = true;
         } else {
             set_phase(j, RUN_RUNNING);
             set_node(j, json_strdup(ev->node));
@@ -133,7 +137,7 @@ static void take_event(struct run_job *j, const struct event *ev)
     case EVENT_PROGRESS_STATE: take_progress_state(j, ev->nodes); break;
     default:
         if (event_is_terminal(ev))
-            j->poll_now = true;
+            j->poll_now = j->said_end = true;
     }
 }
 
@@ -291,6 +295,23 @@ static void polled(struct run_job *j)
     run_step(j->run);
 }
 
+/* The other side is away, or fails for this job alone, which has an end too. */
+static void poll_failed(struct run_job *j, const struct http_answer *a)
+{
+    struct run *r = j->run;
+    struct buf why = BUF_INIT;
+
+    run_put_refusal(a, &why);
+    if (!j->trouble_since)
+        j->trouble_since = run_now(r);
+    silent(r, buf_str(&why));
+    if (r->stage == RUN_STAGE_JOBS && run_now(r) - j->trouble_since > SILENT_MS) {
+        run_job_fail(j, "history_unavailable", "what became of it cannot be learnt: %s", buf_str(&why));
+        run_step(r);
+    }
+    buf_free(&why);
+}
+
 static void on_record(const struct http_answer *a, void *arg)
 {
     struct run_job *j = arg;
@@ -301,14 +322,11 @@ static void on_record(const struct http_answer *a, void *arg)
     if (r->stage != RUN_STAGE_JOBS)
         return;
     if (a->end != HTTP_CALL_OK || a->status >= 500) {
-        struct buf why = BUF_INIT;
-
-        run_put_refusal(a, &why);
-        silent(r, buf_str(&why));
-        buf_free(&why);
+        poll_failed(j, a);
         return;
     }
     heard(r);
+    j->trouble_since = 0;
     if (a->status == 200 && json_check(a->body->data, a->body->len, NULL, &record, NULL) == 0 &&
         json_type(record) == JSON_OBJECT) {
         j->misses = 0;
@@ -364,7 +382,7 @@ static void missing(struct run_job *j)
     if (!j->absent || run_now(r) - j->missed_at < MISS_APART_MS)
         return;
     j->missed_at = run_now(r);
-    if (++j->misses < MISSES_ENOUGH)
+    if (++j->misses < (j->said_end ? MISSES_ENDED : MISSES_ENOUGH))
         return;
     j->misses = 0;
     if (j->phase != RUN_UNSURE) {
@@ -391,14 +409,11 @@ static void on_history(const struct http_answer *a, void *arg)
     if (r->stage != RUN_STAGE_JOBS)
         return;
     if (a->end != HTTP_CALL_OK || a->status >= 500) {
-        struct buf why = BUF_INIT;
-
-        run_put_refusal(a, &why);
-        silent(r, buf_str(&why));
-        buf_free(&why);
+        poll_failed(j, a);
         return;
     }
     heard(r);
+    j->trouble_since = 0;
     if (a->status == 200 && json_check(a->body->data, a->body->len, NULL, &root, NULL) == 0)
         got = history_find(root, j->id, &h, NULL);
     if (got == 0) {

@@ -63,7 +63,9 @@ struct run_job {
     bool poll_now;          /* something happened: ask at once */
     int64_t sent_at, polled_at, missed_at;
     unsigned posts, misses;
-    bool absent; /* bare: it was not in the queue when we last looked */
+    int64_t trouble_since; /* its own polls fail since then; 0: they do not */
+    bool said_end;         /* an event said that it ended */
+    bool absent;           /* bare: it was not in the queue when we last looked */
 
     int64_t place, value, max;
     char *server, *node; /* node: id */
