@@ -7,6 +7,7 @@
 #include "base/utf8.h"
 
 #define TITLE_COLUMNS 24
+#define NARROW 70 /* a terminal below this spares words */
 #define SERVER_COLUMNS 20
 #define LINES_MOST 10
 
@@ -95,16 +96,18 @@ static const char *phase_words(enum run_phase p)
 /* "gpu0  node 3/7 KSampler  ####....  5/20  0:12 left" */
 static void put_running(const struct run_view *v, const struct cli_term *t, struct buf *out)
 {
-    if (!v->server || !v->node)
+    int title = t->width / 4 < TITLE_COLUMNS ? t->width / 4 : TITLE_COLUMNS;
+
+    if (!v->node || (!v->server && t->width >= NARROW))
         buf_puts(out, v->node || v->nodes_done ? "running " : "running");
     if (v->nodes_done && v->nodes_done <= v->nodes)
         buf_printf(out, "node %zu/%zu ", v->nodes_done, v->nodes);
     if (v->node)
-        put_text(out, v->node, TITLE_COLUMNS, t->utf8);
+        put_text(out, v->node, title, t->utf8);
     if (v->max > 1) {
         buf_puts(out, "  ");
         if (t->tty) {
-            put_bar(out, v->value, v->max, t->width >= 100 ? 30 : t->width >= 70 ? 16 : 8, t->utf8);
+            put_bar(out, v->value, v->max, t->width >= 100 ? 30 : t->width >= NARROW ? 16 : 8, t->utf8);
             buf_puts(out, "  ");
         }
         buf_printf(out, "%lld/%lld", (long long)v->value, (long long)v->max);

@@ -524,11 +524,14 @@ static void a_line_fits_the_terminal_whatever_the_names(void **state)
                 "running \xe7\x8c\xab\xe7\x8c\xab?\xcc\x81"
                 "e ?");
     v.node = "abcdefgh";
-    assert_line(&v, &narrow, "running abc"); /* 11 columns */
+    assert_line(&v, &narrow, "abc"); /* a quarter of 12 columns */
     v.node = "ab\xe7\x8c\xab";
-    assert_line(&v, &narrow, "running ab"); /* the next needs two */
+    assert_line(&v, &narrow, "ab"); /* the next needs two */
+    v.nodes_done = v.nodes = 1234567;
+    assert_line(&v, &narrow, "node 123456"); /* 11 columns, whatever there is to say */
+    v.nodes_done = 0;
     v.node = "a title that is longer than anyone would want to read on one line";
-    assert_line(&v, &wide, "running a title that is longer t");
+    assert_line(&v, &wide, "running a title that is long");
 }
 
 static void many_jobs_share_few_lines(void **state)
