@@ -82,6 +82,7 @@ int main(int argc, char **argv)
 
     setlocale(LC_CTYPE, "");
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error to be told, not a death */
     if (argc < 2) {
         print_commands(stderr);
         return CLI_USAGE;

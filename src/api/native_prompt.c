@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api_priv.h"
+#include "api/native.h"
 #include "api/inputs.h"
 #include "base/log.h"
 #include "base/uuid.h"
