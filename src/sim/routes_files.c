@@ -17,6 +17,7 @@
 
 struct viewing {
     struct sim_server *s;
+    bool truncate; /* an injected fault */
     char *path, *name;
 };
 
@@ -163,7 +164,7 @@ static void view_file(struct http_req *r, const struct viewing *v)
         http_reply_empty(r, 404);
         return;
     }
-    if (faults_strike(&v->s->faults, FAULT_VIEW_TRUNCATE, NULL)) {
+    if (v->truncate) {
         close(fd);
         view_half(r, v, type);
         return;
@@ -205,13 +206,17 @@ void get_view(struct sim_server *s, struct http_req *r, const char *rest)
     (void)rest;
     v->s = s;
     status = view_find(s, r, &v->path, &v->name);
-    if (status == 0 && faults_strike(&s->faults, FAULT_VIEW_404, NULL))
-        status = 404;
-    if (status == 0 && faults_strike(&s->faults, FAULT_VIEW_500, NULL))
-        status = 500;
-    if (status == 0 && faults_strike(&s->faults, FAULT_VIEW_SLOW, &ms)) {
-        server_later(s, r, ms, view_now, viewing_free, v);
-        return;
+    if (status == 0) {
+        static const enum fault_kind kinds[] = {FAULT_VIEW_404, FAULT_VIEW_500, FAULT_VIEW_TRUNCATE};
+        enum fault_kind fault = faults_choose(&s->faults, kinds, ARRAY_LEN(kinds));
+        bool slow = faults_strike(&s->faults, FAULT_VIEW_SLOW, &ms);
+
+        v->truncate = fault == FAULT_VIEW_TRUNCATE;
+        status = fault == FAULT_VIEW_404 ? 404 : fault == FAULT_VIEW_500 ? 500 : 0;
+        if (status == 0 && slow) {
+            server_later(s, r, ms, view_now, viewing_free, v);
+            return;
+        }
     }
     if (status == 500)
         reply_500(r);

@@ -204,6 +204,8 @@ static void queue_and_answer(struct sim_server *s, struct http_req *r, struct pr
 {
     struct accepted *a = xcalloc(1, sizeof(*a));
     int64_t ms = 0;
+    bool lost = faults_strike(&s->faults, FAULT_PROMPT_LOST, NULL),
+         slow = faults_strike(&s->faults, FAULT_PROMPT_SLOW_ANSWER, &ms);
 
     buf_puts(&a->body, "{\"prompt_id\": ");
     json_put_str(&a->body, p->id);
@@ -214,10 +216,10 @@ static void queue_and_answer(struct sim_server *s, struct http_req *r, struct pr
     buf_putc(&a->body, '}');
     prompts_push(&s->prompts, p);
     server_kick(s);
-    if (faults_strike(&s->faults, FAULT_PROMPT_LOST, NULL)) {
+    if (lost) {
         http_abort(r);
         accepted_free(a);
-    } else if (faults_strike(&s->faults, FAULT_PROMPT_SLOW_ANSWER, &ms)) {
+    } else if (slow) {
         server_later(s, r, ms, answer_late, accepted_free, a);
     } else {
         answer_late(r, a);
@@ -271,10 +273,13 @@ static void submit(struct sim_server *s, struct http_req *r, struct val *body)
 
 void post_prompt(struct sim_server *s, struct http_req *r, const char *rest)
 {
+    static const enum fault_kind kinds[] = {FAULT_REJECT, FAULT_REJECT_500};
+    enum fault_kind fault = faults_choose(&s->faults, kinds, ARRAY_LEN(kinds));
+
     (void)rest;
-    if (faults_strike(&s->faults, FAULT_REJECT, NULL))
+    if (fault == FAULT_REJECT)
         reply_rejected(r);
-    else if (faults_strike(&s->faults, FAULT_REJECT_500, NULL))
+    else if (fault == FAULT_REJECT_500)
         reply_500(r);
     else
         read_json(s, r, submit, false);
@@ -410,13 +415,14 @@ void get_history(struct sim_server *s, struct http_req *r, const char *rest)
 void get_history_one(struct sim_server *s, struct http_req *r, const char *rest)
 {
     struct buf b = BUF_INIT, id = BUF_INIT;
+    static const enum fault_kind kinds[] = {FAULT_HISTORY_500, FAULT_HISTORY_EMPTY};
+    enum fault_kind fault = faults_choose(&s->faults, kinds, ARRAY_LEN(kinds));
 
-    if (faults_strike(&s->faults, FAULT_HISTORY_500, NULL)) {
+    if (fault == FAULT_HISTORY_500) {
         reply_500(r);
         return;
     }
-    if (faults_strike(&s->faults, FAULT_HISTORY_EMPTY, NULL) ||
-        http_unescape(rest, strlen(rest), false, &id) < 0)
+    if (fault == FAULT_HISTORY_EMPTY || http_unescape(rest, strlen(rest), false, &id) < 0)
         buf_puts(&b, "{}");
     else
         history_put_one(&s->prompts, &b, buf_str(&id));

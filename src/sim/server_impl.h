@@ -36,8 +36,10 @@ struct sim_server {
     int64_t number;    /* of POST /prompt */
     unsigned started;  /* prompts begun */
     bool free_memory, unload_models;
-    bool hide_history; /* of the prompt that runs: history-missing */
-    bool silenced;     /* by the prompt that runs: ws-silent */
+    struct { /* what the faults have in store for the prompt that runs */
+        bool hide_history, silent, drop, die_at_start, die_at_end;
+        int64_t start_ms, end_ms; /* how long it stays dead; < 0: for good */
+    } plan;
     struct val *settings;
     struct list delayed; /* answers that wait */
 };
