@@ -4,7 +4,7 @@
 #include <string.h>
 #include <strings.h>
 
-#include "api/api_priv.h"
+#include "api/native.h"
 #include "api/windows.h"
 #include "base/log.h"
 
@@ -414,6 +414,7 @@ void api_free(struct api **ap)
 
     if (a == NULL)
         return;
+    native_info_fini(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     free(a);

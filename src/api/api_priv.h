@@ -12,6 +12,7 @@ struct api {
     struct runner *runner;
     struct hub *hub;
     struct windows *windows;
+    struct packed *packed; /* object_info, compressed */
     bool draining;
 };
 
@@ -73,6 +74,11 @@ char *api_query(const struct http_req *req, const char *key);
 bool api_any_usable(struct api *a);
 /* The feature flags that this gateway can honour everywhere: GET /features, and the answer to feature_flags. */
 void api_put_features(struct api *a, struct buf *b);
+
+/* Stored bytes under a file's name: Content-Disposition, type, ETag, ranges; what a browser would run only as a download.
+ * 410 if the blob is gone. at: wall ms, for Last-Modified. */
+void api_reply_blob(struct api *a, struct http_req *req, const uint8_t hash[BLAKE3_LEN], const char *name,
+                    const char *mime, int64_t at);
 
 /* --- the job record as the mux routes show it (mux_record.c) --- */
 void api_put_record(struct api *a, struct jsonw *w, const struct job_record *rec);

@@ -147,49 +147,44 @@ void validate_missing_class(struct validate_result *r, const struct graph_node *
 
 /* ---- types of links ----------------------------------------------------------------------------------- */
 
+/* Cut the next name off "A, B,C"; false when there is none left. */
+static bool next_type(struct str *rest, struct str *type)
+{
+    const char *comma;
+
+    if (!rest->p)
+        return false;
+    comma = memchr(rest->p, ',', rest->n);
+    *type = (struct str){rest->p, comma ? (size_t)(comma - rest->p) : rest->n};
+    *rest = comma ? (struct str){comma + 1, rest->n - type->n - 1} : (struct str){NULL, 0};
+    while (type->n && type->p[0] == ' ') {
+        type->p++;
+        type->n--;
+    }
+    while (type->n && type->p[type->n - 1] == ' ')
+        type->n--;
+    return true;
+}
+
 static bool type_has(struct str types, struct str want)
 {
-    for (size_t i = 0; i <= types.n;) {
-        size_t j = i;
+    struct str t;
 
-        while (j < types.n && types.p[j] != ',')
-            j++;
-        struct str t = {types.p + i, j - i};
-        while (t.n && t.p[0] == ' ') {
-            t.p++;
-            t.n--;
-        }
-        while (t.n && t.p[t.n - 1] == ' ')
-            t.n--;
+    while (next_type(&types, &t))
         if (str_eq(t, want))
             return true;
-        i = j + 1;
-    }
     return false;
 }
 
 static bool types_meet(struct str a, struct str b)
 {
-    struct str any = {"*", 1}, match = {"COMFY_MATCHTYPE_V3", 18};
+    struct str any = {"*", 1}, match = {"COMFY_MATCHTYPE_V3", 18}, t;
 
     if (str_eq(a, b) || type_has(a, any) || type_has(b, any) || type_has(a, match) || type_has(b, match))
         return true;
-    for (size_t i = 0; i <= a.n;) {
-        size_t j = i;
-
-        while (j < a.n && a.p[j] != ',')
-            j++;
-        struct str t = {a.p + i, j - i};
-        while (t.n && t.p[0] == ' ') {
-            t.p++;
-            t.n--;
-        }
-        while (t.n && t.p[t.n - 1] == ' ')
-            t.n--;
+    while (next_type(&a, &t))
         if (type_has(b, t))
             return true;
-        i = j + 1;
-    }
     return false;
 }
 

@@ -31,7 +31,8 @@ static struct store_file *one_file(struct req *r)
     return r->out.files.v;
 }
 
-/* The output of j that key names: of the attempt asked for, else of the last one that has it. */
+/* The output of j that key names: of the attempt asked for, else of the last that has it; the last of a name.
+ */
 static const struct job_output *output_of(const struct mem_job *j, const struct store_output_key *k)
 {
     const struct job_output *found = NULL;
@@ -42,7 +43,7 @@ static const struct job_output *output_of(const struct mem_job *j, const struct 
         if ((k->attempt && o->attempt != k->attempt) || strcmp(o->filename, k->filename) != 0 ||
             strcmp(o->subfolder, k->subfolder) != 0 || strcmp(o->type, k->type) != 0)
             continue;
-        if (found == NULL || o->attempt > found->attempt)
+        if (found == NULL || o->attempt >= found->attempt)
             found = o;
     }
     return found;

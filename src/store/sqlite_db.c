@@ -9,12 +9,27 @@
 /* Texts are few; those built from filters are the reason for a limit. */
 #define STMTS_MAX 512
 
+/* The errno of a failed read or write: of the log, else of the database. sqlite3_system_errno() does not know
+ * it when a statement fails. */
+static int last_errno(sqlite3 *c)
+{
+    sqlite3_file *wal = NULL;
+    int code = 0;
+
+    if (sqlite3_file_control(c, "main", SQLITE_FCNTL_JOURNAL_POINTER, &wal) == SQLITE_OK && wal &&
+        wal->pMethods)
+        wal->pMethods->xFileControl(wal, SQLITE_FCNTL_LAST_ERRNO, &code);
+    if (code == 0)
+        sqlite3_file_control(c, "main", SQLITE_FCNTL_LAST_ERRNO, &code);
+    return code;
+}
+
 static void db_failed(struct db *db, int rc)
 {
     if (db->rc != 0)
         return;
     db->rc = rc;
-    db->os_rc = sqlite3_system_errno(db->c);
+    db->os_rc = (rc & 0xff) == SQLITE_IOERR ? last_errno(db->c) : 0;
     snprintf(db->why, sizeof(db->why), "%s", sqlite3_errmsg(db->c));
     if ((rc & 0xff) == SQLITE_IOERR && db->os_rc)
         snprintf(db->why, sizeof(db->why), "%s: %s", sqlite3_errstr(rc), strerror(db->os_rc));
@@ -30,6 +45,15 @@ static int open_failed(struct db *db, const char *path, int rc, struct err *e)
         err_set(e, sqlite3_system_errno(db->c), "%s: %s", path, sqlite3_errmsg(db->c));
     db_close(db);
     return -1;
+}
+
+static bool is_wal(struct db *db)
+{
+    sqlite3_stmt *st = db_query(db, "PRAGMA journal_mode", "");
+    bool yes = db_next(db, st) && strcmp((const char *)sqlite3_column_text(st, 0), "wal") == 0;
+
+    db_end(st);
+    return yes;
 }
 
 int db_open(struct db *db, const char *path, bool readonly, struct err *e)
@@ -53,8 +77,7 @@ int db_open(struct db *db, const char *path, bool readonly, struct err *e)
         rc = sqlite3_exec(db->c, "SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL);
     if (rc != SQLITE_OK)
         return open_failed(db, path, rc, e);
-    if (!readonly &&
-        db_int(db, 0, "SELECT count(*) FROM pragma_journal_mode WHERE journal_mode = 'wal'", "") != 1) {
+    if (!readonly && !is_wal(db)) {
         err_set(e, EINVAL, "%s: this file system cannot hold a database in WAL mode", path);
         db_close(db);
         return -1;

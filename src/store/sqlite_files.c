@@ -37,7 +37,7 @@ static sqlite3_stmt *output_of_job(struct db *db, const struct store_output_key 
                     OUTPUT_COLS " WHERE o.seq = (SELECT seq FROM jobs WHERE id = ?1) AND o.filename = ?2"
                                 " AND o.subfolder = ?3 AND o.type = ?4 AND o.blob IS NOT NULL"
                                 " AND (?5 IS NULL OR o.tenant = ?5) AND (?6 = 0 OR o.attempt = ?6)"
-                                " ORDER BY o.attempt DESC, o.n LIMIT 1",
+                                " ORDER BY o.attempt DESC, o.n DESC LIMIT 1",
                     "sssssi", k->job, k->filename, k->subfolder, k->type, k->tenant, (int64_t)k->attempt);
 }
 

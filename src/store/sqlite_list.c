@@ -56,8 +56,7 @@ static void put_by_fin(struct buf *sql, const struct store_filter *f)
     const char *index = f->client_id ? "jobs_client_history" : f->tenant ? "jobs_history" : "jobs_fin";
     const char *col = f->client_id || f->tenant ? "hist" : "fin";
 
-    buf_printf(sql, "SELECT %s AS at FROM jobs INDEXED BY %s WHERE %s IS NOT NULL AND hist > ", col, index,
-               col);
+    buf_printf(sql, "SELECT %s AS at FROM jobs INDEXED BY %s WHERE %s > 0 AND hist > ", col, index, col);
     buf_puts(sql, f->tenant
                       ? "(SELECT coalesce(max(history_floor), 0) FROM tenants WHERE tenant = ?1)"
                       : "coalesce((SELECT history_floor FROM tenants t WHERE t.tenant = jobs.tenant), 0)");

@@ -202,6 +202,8 @@ enum store_status sql_trim(struct db *db, struct req *r)
            old_enough(db, "SELECT at FROM events ORDER BY id LIMIT 1", k->events_ms, k->now);
          left--, t->events++)
         db_exec(db, "DELETE FROM events WHERE id = (SELECT id FROM events ORDER BY id LIMIT 1)", "");
+    if (t->jobs)
+        db_exec(db, "INSERT OR REPLACE INTO marks (name, value) VALUES ('fin', ?)", "i", db->now.last_fin);
     t->more = left == 0;
     return STORE_OK;
 }

@@ -14,8 +14,8 @@
 /* What a job is shown as in lists stands in jobs, a narrow row; what is large stands apart, and is never
  * rewritten by a step. A list goes through an index (X, state, seq), one range for each state, merged.
  *
- * fin: order of finishing. hist: the same while the job stands in native history; a tenant's whole history is
- * hidden by history_floor, in one row.
+ * fin: order of finishing, never given twice (marks: what it was when jobs were removed last). hist: the same
+ * while the job stands in native history; a tenant's whole history is hidden by history_floor, in one row.
  *
  * What holds a blob is whatever blob_refs shows: there is no count that could drift. Foreign keys refuse the
  * removal of a blob that is held; triggers mark one that may have lost its last holder, for the collector to
@@ -41,6 +41,7 @@ static const char schema_1_jobs[] =
     "CREATE INDEX jobs_history ON jobs(tenant, hist) WHERE hist IS NOT NULL;"
     "CREATE INDEX jobs_client_history ON jobs(client_id, hist)"
     " WHERE hist IS NOT NULL AND client_id IS NOT NULL;"
+    "CREATE TABLE marks (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE tenants (tenant TEXT PRIMARY KEY, history_floor INTEGER NOT NULL) WITHOUT ROWID;"
     "CREATE TABLE job_docs (seq INTEGER PRIMARY KEY, tenant TEXT NOT NULL, graph BLOB NOT NULL,"
     " extra_data BLOB, targets BLOB, rest BLOB, answer BLOB);"
@@ -190,7 +191,7 @@ static int db_begin_life(struct db *db, const char *path, struct err *e)
     db->committed = (struct db_counts){
         .last_fin = db_int(db, 0,
                            "SELECT max(coalesce((SELECT max(fin) FROM jobs WHERE fin IS NOT NULL), 0),"
-                           " coalesce((SELECT max(history_floor) FROM tenants), 0))",
+                           " coalesce((SELECT value FROM marks WHERE name = 'fin'), 0))",
                            ""),
         .finished = db_int(db, 0, "SELECT count(*) FROM jobs WHERE fin IS NOT NULL", ""),
         .blob_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs", ""),
@@ -202,6 +203,18 @@ static int db_begin_life(struct db *db, const char *path, struct err *e)
     return db->rc ? err_set(e, EIO, "%s: %s", path, db->why) : 0;
 }
 
+/* Prompts and sealed secrets are nobody else's business; the log takes over the mode of the database. Only
+ * before the first connection: closing any descriptor of the file would drop SQLite's locks on it. */
+static int make_private(const char *path, struct err *e)
+{
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+    if (fd < 0)
+        return err_errno(e, errno, "%s", path);
+    close(fd);
+    return 0;
+}
+
 struct store *store_sqlite_open(struct loop *l, const char *dir, struct err *e)
 {
     char *path = xasprintf("%s/comfymux.db", dir);
@@ -211,7 +224,7 @@ struct store *store_sqlite_open(struct loop *l, const char *dir, struct err *e)
 
     if (lock < 0)
         goto out;
-    if (db_open(&writer, path, false, e) == 0 &&
+    if (make_private(path, e) == 0 && db_open(&writer, path, false, e) == 0 &&
         sqlite_migrate(&writer, path, sqlite_migrations, sqlite_schema, e) == 0 &&
         db_begin_life(&writer, path, e) == 0 && db_open(&reader, path, true, e) == 0)
         s = sqlite_threads_start(l, &writer, &reader, lock, e);

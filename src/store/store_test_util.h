@@ -14,6 +14,8 @@
 #include <ftw.h>
 #include <unistd.h>
 
+#include <sys/stat.h>
+
 #include "base/buf.h"
 #include "base/log.h"
 #include "net/loop.h"

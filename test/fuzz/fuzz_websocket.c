@@ -1,14 +1,12 @@
 /* Inbound WebSocket frames, both roles. The first byte chooses role, limit and how the rest is cut. Whatever
  * the bytes are: no crash, memory follows arrival, and the same items come out however the bytes are cut. */
-#include <assert.h>
 #include <event2/buffer.h>
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "fuzz.h"
 #include "http/ws_frame.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 static void check_item(const struct ws_in_item *it, size_t fed, size_t limit)
 {
@@ -16,18 +14,18 @@ static void check_item(const struct ws_in_item *it, size_t fed, size_t limit)
 
     switch (it->kind) {
     case WS_IN_MESSAGE:
-        assert(it->op == WS_OP_TEXT || it->op == WS_OP_BINARY);
-        assert(it->n <= limit && it->n <= fed);
+        FUZZ_CHECK(it->op == WS_OP_TEXT || it->op == WS_OP_BINARY);
+        FUZZ_CHECK(it->n <= limit && it->n <= fed);
         if (it->op == WS_OP_TEXT)
-            assert(ws_utf8_push(&u, it->data, it->n) && u.left == 0);
+            FUZZ_CHECK(ws_utf8_push(&u, it->data, it->n) && u.left == 0);
         break;
     case WS_IN_PING:
-    case WS_IN_PONG: assert(it->n <= WS_CONTROL_MAX); break;
+    case WS_IN_PONG: FUZZ_CHECK(it->n <= WS_CONTROL_MAX); break;
     case WS_IN_CLOSE:
-        assert(it->n + 2 <= WS_CONTROL_MAX || it->n == 0);
-        assert(it->code == 1005 || ws_close_code_ok(it->code));
+        FUZZ_CHECK(it->n + 2 <= WS_CONTROL_MAX || it->n == 0);
+        FUZZ_CHECK(it->code == 1005 || ws_close_code_ok(it->code));
         break;
-    case WS_IN_FAULT: assert(ws_close_code_ok(it->code) && it->why); break;
+    case WS_IN_FAULT: FUZZ_CHECK(ws_close_code_ok(it->code) && it->why); break;
     case WS_IN_MORE: break;
     }
 }
@@ -50,8 +48,8 @@ static void run(const uint8_t *data, size_t size, bool server, size_t limit, siz
             buf_printf(log, "%d %d %d %zu:", it.kind, it.kind == WS_IN_FAULT ? 0 : (int)it.op, it.code, it.n);
             buf_put(log, it.data, it.n);
         }
-        assert(in.msg.cap <= 2 * at + 4096);
-        assert(in.done || evbuffer_get_length(src) == 0);
+        FUZZ_CHECK(in.msg.cap <= 2 * at + 4096);
+        FUZZ_CHECK(in.done || evbuffer_get_length(src) == 0);
     }
     ws_in_fini(&in);
     evbuffer_free(src);
@@ -72,7 +70,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     size--;
     run(data, size, server, limit, size, &whole);
     run(data, size, server, limit, step, &cut);
-    assert(whole.len == cut.len && (whole.len == 0 || memcmp(whole.data, cut.data, whole.len) == 0));
+    FUZZ_CHECK(whole.len == cut.len && (whole.len == 0 || memcmp(whole.data, cut.data, whole.len) == 0));
     buf_free(&whole);
     buf_free(&cut);
     return 0;

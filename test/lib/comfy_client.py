@@ -1,0 +1,113 @@
+"""A small ComfyUI client on aiohttp, as scripts in the wild are: connect, submit, wait, fetch."""
+import asyncio
+import contextlib
+import json
+import uuid
+
+import aiohttp
+
+SECONDS = 60  # a safety net for each wait
+
+
+class Socket:
+    """A WebSocket of a client. texts: parsed JSON messages in order; binaries: (messages so far, bytes)."""
+
+    def __init__(self, ws):
+        self.ws = ws
+        self.texts = []
+        self.binaries = []
+
+    async def receive(self):
+        """The next message: a parsed text or bytes."""
+        m = await asyncio.wait_for(self.ws.receive(), SECONDS)
+        if m.type == aiohttp.WSMsgType.TEXT:
+            self.texts.append(json.loads(m.data))
+            return self.texts[-1]
+        if m.type == aiohttp.WSMsgType.BINARY:
+            self.binaries.append((len(self.texts), m.data))
+            return m.data
+        raise ConnectionError("socket ended: %s %s" % (m.type, m.data))
+
+    async def until(self, kind, **data):
+        """Read on to a text message of this type whose data holds these values; returns its data."""
+        while True:
+            m = await self.receive()
+            if isinstance(m, dict) and m["type"] == kind:
+                if all(m["data"].get(k) == v for k, v in data.items()):
+                    return m["data"]
+
+    async def until_done(self, prompt_id):
+        """What ComfyUI's own example scripts wait for: executing with node null for our prompt."""
+        await self.until("executing", node=None, prompt_id=prompt_id)
+
+    def of(self, prompt_id, kind=None):
+        """Data of the messages of one prompt, in order."""
+        return [m["data"] for m in self.texts
+                if m.get("data", {}).get("prompt_id") == prompt_id and (kind is None or m["type"] == kind)]
+
+    def types(self, prompt_id):
+        return [m["type"] for m in self.texts if m.get("data", {}).get("prompt_id") == prompt_id]
+
+
+class Client:
+    def __init__(self, url, client_id=None):
+        self.url = url
+        self.client_id = client_id or str(uuid.uuid4())
+
+    async def __aenter__(self):
+        self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS))
+        return self
+
+    async def __aexit__(self, *exc):
+        await self.http.close()
+
+    @contextlib.asynccontextmanager
+    async def socket(self, flags=None):
+        """Connected, with the first status message read; flags: sent as feature_flags first."""
+        url = self.url.replace("http", "ws", 1) + "/ws?clientId=" + self.client_id
+        async with self.http.ws_connect(url, max_msg_size=64 << 20) as ws:
+            s = Socket(ws)
+            if flags is not None:
+                await ws.send_str(json.dumps({"type": "feature_flags", "data": flags}))
+            await s.until("status", sid=self.client_id)
+            yield s
+
+    async def get(self, path, **query):
+        async with self.http.get(self.url + path, params=query) as r:
+            r.raise_for_status()
+            return await r.json()
+
+    async def post(self, path, body):
+        """(status, parsed body or None)"""
+        async with self.http.post(self.url + path, json=body) as r:
+            text = await r.text()
+            return r.status, json.loads(text) if text else None
+
+    async def submit(self, graph, **fields):
+        """The id of an accepted prompt."""
+        status, body = await self.post("/prompt", {"prompt": graph, "client_id": self.client_id, **fields})
+        assert status == 200, (status, body)
+        return body["prompt_id"]
+
+    async def history(self, prompt_id):
+        """The entry, or None."""
+        return (await self.get("/history/" + prompt_id)).get(prompt_id)
+
+    async def view(self, image):
+        """Bytes of one entry of an output list."""
+        query = {k: image[k] for k in ("filename", "subfolder", "type")}
+        async with self.http.get(self.url + "/view", params=query) as r:
+            r.raise_for_status()
+            return await r.read()
+
+    async def upload(self, name, data, content_type="image/png", **fields):
+        form = aiohttp.FormData(fields)
+        form.add_field("image", data, filename=name, content_type=content_type)
+        async with self.http.post(self.url + "/upload/image", data=form) as r:
+            r.raise_for_status()
+            return await r.json()
+
+
+def images(entry):
+    """All file entries in a history entry's outputs."""
+    return [i for out in entry["outputs"].values() for i in out.get("images", [])]

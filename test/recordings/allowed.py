@@ -1,0 +1,57 @@
+"""The one table of allowed differences between a recording and a server, each with its reason.
+
+A Difference is allowed by the first row that fits all of: target (real, sim, gateway; * for all), session (pattern),
+where (regular expression on "HTTP 12 GET /queue (note)" or "WS w1 frame 3" or "RAW note"), path (regular expression
+on "status", "header content-type", "body.a.b[0]", "executed.data.node"). Keep rows narrow: what a row allows, nobody
+will see."""
+import collections
+import fnmatch
+import re
+
+Row = collections.namedtuple("Row", "target session where path reason")
+
+ALLOWED = [
+    # What ComfyUI itself leaves open.
+    Row("*", "*", r"^HTTP \d+ GET /(api/)?history", r"\.(outputs|meta) key order$",
+        "outputs that do not depend on each other run in set order"),
+    Row("*", "*", r"^WS ", r" moved$",
+        "outputs that do not depend on each other run in set order; order within each node is checked"),
+    Row("*", "*", r"", r"\.current_inputs\..*\[0\]$",
+        "an input that is a tensor is printed, and torch prints in its own way"),
+    Row("*", "c?_*", r"POST /prompt", r"node_errors( key order|\.\w+\.dependent_outputs)",
+        "outputs are validated in set order, and a node found bad is not looked at again for the next output"),
+    Row("*", "c1_*", r"exception_during_inner_validation", r"^body\.",
+        "outputs are validated in set order: the failing node is met as an output or as an input"),
+    Row("*", "*", r"^WS .* frame", r"^status",
+        "status frames hold what is true when they are sent: how many come, and which values, is a race"),
+
+    # What these recordings cannot tell.
+    Row("*", "f[13]_*", r"GET /(api/)?system_stats", r"^body\.system\.(argv\[\d+\]|\w+_version)$",
+        "how that server was started and with which packages"),
+    Row("*", "f[13]_*", r"GET (/api)?/(index\.html|\?x=1|assets.*|scripts/app\.js|templates/.*)?( |$)", r"",
+        "files of the official frontend, which is not installed here"),
+    Row("*", "f1_*", r"GET /(api/)?extensions$", r"^body\[\d+\]$",
+        "extensions of the official frontend, which is not installed here"),
+    Row("*", "f3_*", r"GET /internal/logs", r"only its hash", "the server's own log"),
+    Row("*", "f3_*", r"^WS lg", r"^logs\.data\.entries\[0\]\.m$", "a line of the server's log that holds a duration"),
+    Row("*", "f3_*", r"GET /internal/files/", r"^body",
+        "every file in the folder, newest first: what sessions ran before, and files written in the same instant"),
+    Row("*", "g2_*", r"^WS a close", r"^code$", "the 4 MiB messages that were sent on it are not in the recording"),
+
+    # Sessions that exist for 0.3.64 only, against servers that speak 0.3.75.
+    Row("*", "[ag][12]_*", r"GET /history", r"prompt\[3\]\.create_time$", "added to extra_data after 0.3.64"),
+    Row("*", "f3_*", r"GET /internal/folder_paths", r"^body\.latent_upscale_models$", "a folder added after 0.3.64"),
+
+    # The real server as we start it: torch and friends are stand-ins.
+    Row("real", "f1_*", r"GET /object_info$", r"^body\.\w+$", "API nodes import packages that are not installed here"),
+    Row("real", "f1_*", r"GET /object_info$", r"^body\.LoadImage(Text)?DataSetFromFolder\.input\.required\.folder",
+        "a 3D node makes the folder input/3d when it loads; it is one of those that do not load here"),
+]
+
+
+def reason(target, session, difference):
+    for row in ALLOWED:
+        if row.target in ("*", target) and fnmatch.fnmatch(session, row.session):
+            if re.search(row.where, difference.where) and re.search(row.path, difference.path):
+                return row.reason
+    return None
