@@ -145,7 +145,8 @@ static void chance_repeats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(selectors), cmocka_unit_test(times),
-                                       cmocka_unit_test(refused), cmocka_unit_test(one_shows), cmocka_unit_test(chance_repeats)};
+                                       cmocka_unit_test(refused), cmocka_unit_test(one_shows),
+                                       cmocka_unit_test(chance_repeats)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }
