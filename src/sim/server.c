@@ -1,6 +1,7 @@
 #include "sim/server.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -347,6 +348,14 @@ void reply_500(struct http_req *r)
                    "500 Internal Server Error\n\nServer got itself in trouble");
 }
 
+void reply_413(struct http_req *r)
+{
+    char text[64];
+
+    snprintf(text, sizeof(text), "Maximum request body size %lld exceeded.", MAX_UPLOAD);
+    http_reply_str(r, 413, "text/plain; charset=utf-8", text);
+}
+
 void reply_none(struct http_req *r)
 {
     if (http_req_method(r) == HTTP_HEAD) {
@@ -436,6 +445,7 @@ void sim_server_free(struct sim_server **ps)
 
     if (!s)
         return;
+    s->down = true;    /* nothing is begun any more */
     while (s->working) /* a worker thread still has the node */
         loop_turn(s->loop, 100);
     task_cancel(&s->death);

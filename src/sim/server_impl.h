@@ -52,6 +52,7 @@ void server_later(struct sim_server *s, struct http_req *r, int64_t ms, server_l
                   void (*drop)(void *arg), void *arg);
 void reply_json(struct http_req *r, int status, struct buf *b); /* b is emptied */
 void reply_500(struct http_req *r);                             /* aiohttp's, closes the connection */
+void reply_413(struct http_req *r);                             /* a body over MAX_UPLOAD */
 void reply_none(struct http_req *r);                            /* the static mount's 404 */
 void reply_405(struct http_req *r, const char *allow);
 void server_features(void *arg, struct buf *b);

@@ -217,6 +217,25 @@ async def test_delays(s):
     assert time.monotonic() - begun > 0.29
 
 
+def test_stopped_while_a_worker_has_the_node():
+    """SIGTERM in the middle of a large picture: it ends with status 0 (targets.sim checks)."""
+
+    async def flow(url):
+        async with Server(url) as s:
+            big = {"1": {"class_type": "EmptyImage",
+                         "inputs": {"width": 4096, "height": 4096, "batch_size": 1, "color": 255}},
+                   "9": {"class_type": "SaveImage", "inputs": {"images": ["1", 0], "filename_prefix": "f"}}}
+            await s.http.post(s.url + "/prompt", json={"prompt": big})
+            while not (await s.get("/queue"))[1]["queue_running"]:
+                pass
+
+    try:
+        with targets.sim(1) as target:
+            asyncio.run(flow(target.url))
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
+
+
 def test_same_seed_same_faults():
     """--seed makes what strikes by chance repeat."""
 
