@@ -2,7 +2,7 @@
  * translate back.
  *
  * One struct api per process, made by `serve`. Three dialects share it: native_* (what ComfyUI serves, at /x
- * and /api/x), mux_* (our own: /mux/v1/*, /status, /result, /healthz, /readyz, /metrics) and, later, v2_*.
+ * and /api/x), mux_* (our own, under /mux/, and /status, /result, /healthz, /readyz) and, later, v2_*.
  * Each fills a part of one route table (api_route): method, path pattern, handler. Loop thread only. */
 #ifndef API_API_H
 #define API_API_H

@@ -3,6 +3,7 @@
 #define API_API_PRIV_H
 
 #include "api/api.h"
+#include "api/hub.h"
 #include "base/json.h"
 
 struct api {
@@ -10,19 +11,22 @@ struct api {
     struct api_config cfg;
     struct runner *runner;
     struct hub *hub;
+    struct windows *windows;
+    struct packed *packed; /* object_info, compressed */
     bool draining;
 };
 
 /* Who asks. One tenant for now; every look-up goes through it, so that several can come. */
 const char *api_tenant(struct api *a, const struct http_req *req);
 
-/* A route: "GET", "/history/{id}"; `{x}` matches one segment (raw, may hold %2F), a last `{x...}` the rest.
- * Native routes are served at path and at /api<path> (API_TWIN). */
+/* --- routes --- */
+/* A pattern's "{x}" matches one segment, a last "{x...}" the rest of the path; values are percent-decoded. */
+#define API_PARAMS 4
 struct api_params {
-    char *v[4]; /* percent-decoded values in order of appearance; NULL past the end */
+    char *v[API_PARAMS]; /* in order of appearance; NULL past the end; valid until the handler returns */
 };
 typedef void api_route_cb(struct api *a, struct http_req *req, const struct api_params *p);
-#define API_TWIN 1u    /* at /api<path> too */
+#define API_TWIN 1u    /* served at /api<path> too, as ComfyUI does */
 #define API_CHANGES 2u /* changes state: the Origin guard applies */
 struct api_route {
     const char *method, *path;
@@ -33,27 +37,50 @@ struct api_route {
 /* Each dialect's part of the table, ended by a NULL method. */
 extern const struct api_route native_routes[], mux_routes[];
 
+/* --- answers --- */
 /* Our own error shape {"error":{"code","message","detail"}}; detail is JSON text or NULL. */
 void api_error(struct http_req *req, int status, const char *code, const char *message, const char *detail);
 /* The native shape {"error":{"type","message","details","extra_info":{}},"node_errors":{}}. */
 void api_native_error(struct http_req *req, int status, const char *type, const char *message,
                       const char *details);
-/* 200 with the buffer as application/json; charset=utf-8; the buffer is emptied. */
+/* The buffer as application/json; charset=utf-8; it is emptied. */
 void api_reply_json(struct http_req *req, int status, struct buf *b);
 
-/* A body read whole and checked as JSON. On a fault it has been answered (native shape if native) and cb does
- * not run. */
+/* --- waiting for the store, the runner ... with a request in hand --- */
+/* The request may be aborted while the answer is on its way: a wait outlives it. Its callback looks first:
+ *     struct http_req *req = api_wait_end(w);   NULL: the client has left; do no more than clean up */
+struct api_wait {
+    struct api *a;
+    struct http_req *req;
+    void *extra; /* freed with it */
+};
+struct api_wait *api_wait_new(struct api *a, struct http_req *req);
+struct http_req *api_wait_end(struct api_wait *w); /* frees w: take a and extra out before */
+
+/* A body read whole and checked as JSON. On a fault it has been answered (in native shape if native) and cb does not
+ * run. text is the caller's for the call (bytes_ref to keep); body is a span of it. */
 typedef void api_json_cb(struct api *a, struct http_req *req, struct json body, struct bytes *text);
 void api_read_json(struct api *a, struct http_req *req, bool native, api_json_cb *cb);
 
-/* The job record as interface of the mux routes (docs/api.md). */
-void api_put_record(struct api *a, struct buf *b, const struct job_record *rec);
-/* A job by id for this tenant: from the store, with these parts; cb gets NULL if there is none (or it is
- * another tenant's: the same answer). req is kept; if the client leaves, cb does not run. record is freed
- * after cb. */
-typedef void api_record_cb(struct api *a, struct http_req *req, struct job_record *rec);
-void api_load(struct api *a, struct http_req *req, const char *id, uint32_t parts, api_record_cb *cb);
+/* A job by id for this tenant, from the store; rec is NULL if there is none, or it is another tenant's: the same
+ * answer. Freed after the call unless taken (set *rec NULL). Does not run if the client has left. */
+typedef void api_record_cb(struct api *a, struct http_req *req, struct job_record **rec, void *arg);
+void api_load(struct api *a, struct http_req *req, const char *id, uint32_t parts, api_record_cb *cb,
+              void *arg);
 
-/* Accepts a job: mints or checks the id, and gives it to the runner. */
+/* Query value, decoded; NULL if absent. The caller frees. */
+char *api_query(const struct http_req *req, const char *key);
+
+bool api_any_usable(struct api *a);
+/* The feature flags that this gateway can honour everywhere: GET /features, and the answer to feature_flags. */
+void api_put_features(struct api *a, struct buf *b);
+
+/* Stored bytes under a file's name: Content-Disposition, type, ETag, ranges; what a browser would run only as a download.
+ * 410 if the blob is gone. at: wall ms, for Last-Modified. */
+void api_reply_blob(struct api *a, struct http_req *req, const uint8_t hash[BLAKE3_LEN], const char *name,
+                    const char *mime, int64_t at);
+
+/* --- the job record as the mux routes show it (mux_record.c) --- */
+void api_put_record(struct api *a, struct jsonw *w, const struct job_record *rec);
 
 #endif

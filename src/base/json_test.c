@@ -213,6 +213,32 @@ static void test_every_byte_changed(void **state)
         }
 }
 
+/* Strings are read eight bytes at a time: what must not be in one is found at every place of a long one. */
+static void test_every_place_in_a_string(void **state)
+{
+    static const char bad[] = {0, 0x01, 0x1f, (char)0x80, (char)0xbf, (char)0xff};
+
+    (void)state;
+    for (size_t at = 1; at < 40; at++) {
+        char text[41], *t;
+
+        memset(text, 'a', sizeof(text));
+        text[0] = text[40] = '"';
+        t = exact(text, sizeof(text));
+        assert_int_equal(json_check(t, sizeof(text), NULL, NULL, NULL), 0);
+        for (size_t k = 0; k < sizeof(bad); k++) {
+            t[at] = bad[k];
+            assert_int_equal(json_check(t, sizeof(text), NULL, NULL, NULL), -1);
+        }
+        for (int c = 0x20; c < 0x80; c++) {
+            t[at] = (char)c;
+            assert_int_equal(json_check(t, sizeof(text), NULL, NULL, NULL),
+                             c == '"' || c == '\\' ? -1 : 0); /* \\a is no escape; a quote ends it early */
+        }
+        free(t);
+    }
+}
+
 static void test_error_places(void **state)
 {
     static const struct {
@@ -384,6 +410,11 @@ static void test_strings(void **state)
     buf_free(&b);
     assert_int_equal(json_str(parse("1"), &b), -1);
     assert_null(b.data);
+    assert_int_equal(json_str(parse("\"\\ud83d\\ud83d\\ude00\\ud83d\\u0041\""), &b),
+                     0); /* only the second pairs */
+    assert_string_equal(b.data, "\xed\xa0\xbd\xf0\x9f\x98\x80\xed\xa0\xbd"
+                                "A");
+    buf_free(&b);
     assert_null(json_strdup(parse("\"a\\u0000b\"")));
     assert_null(json_strdup(parse("null")));
     s = json_strdup(parse("\"\""));
@@ -709,6 +740,7 @@ int main(void)
         cmocka_unit_test(test_verdicts_are_pythons),
         cmocka_unit_test(test_prefixes),
         cmocka_unit_test(test_every_byte_changed),
+        cmocka_unit_test(test_every_place_in_a_string),
         cmocka_unit_test(test_error_places),
         cmocka_unit_test(test_limits),
         cmocka_unit_test(test_iterate),

@@ -256,6 +256,15 @@ void event_put_success(struct buf *out, const char *prompt_id, int64_t timestamp
     end(&w);
 }
 
+static void put_count(struct jsonw *w, const char *key, double v, bool whole)
+{
+    jsonw_key(w, key);
+    if (whole && v > -1e15 && v < 1e15)
+        jsonw_int(w, (int64_t)v);
+    else
+        jsonw_double(w, v);
+}
+
 void event_put_progress_state(struct buf *out, const char *prompt_id, const struct event_node_state *v,
                               size_t n)
 {
@@ -268,10 +277,8 @@ void event_put_progress_state(struct buf *out, const char *prompt_id, const stru
     for (size_t i = 0; i < n; i++) {
         jsonw_key(&w, v[i].node_id);
         jsonw_obj(&w);
-        jsonw_key(&w, "value");
-        jsonw_double(&w, v[i].value);
-        jsonw_key(&w, "max");
-        jsonw_double(&w, v[i].max);
+        put_count(&w, "value", v[i].value, v[i].whole);
+        put_count(&w, "max", v[i].max, v[i].whole);
         jsonw_kstr(&w, "state", v[i].state);
         jsonw_kstr(&w, "node_id", v[i].node_id);
         jsonw_kstr(&w, "prompt_id", prompt_id);

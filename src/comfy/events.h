@@ -77,6 +77,8 @@ void event_put_success(struct buf *out, const char *prompt_id, int64_t timestamp
 struct event_node_state {
     const char *node_id, *display_node_id, *parent_node_id /* NULL: null */, *real_node_id;
     double value, max;
+    bool whole;        /* written 1, not 1.0: a node that reports steps counts in ints; one that does not has
+                          0.0 or 1.0 of 1.0 */
     const char *state; /* running finished error */
 };
 void event_put_progress_state(struct buf *out, const char *prompt_id, const struct event_node_state *v,

@@ -221,8 +221,14 @@ static void rebuild_state(struct buf *b, const struct event *ev, const char *pid
         assert_true(n < 32);
         for (int i = 0; i < 5; i++)
             owned[n][i] = str(json_get(v, keys[i]));
-        st[n] =
-            (struct event_node_state){owned[n][0], owned[n][1], owned[n][2], owned[n][3], 0, 0, owned[n][4]};
+        st[n] = (struct event_node_state){owned[n][0],
+                                          owned[n][1],
+                                          owned[n][2],
+                                          owned[n][3],
+                                          0,
+                                          0,
+                                          json_is_int_literal(json_get(v, "value")),
+                                          owned[n][4]};
         json_double(json_get(v, "value"), &st[n].value);
         json_double(json_get(v, "max"), &st[n].max);
         n++;

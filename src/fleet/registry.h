@@ -20,7 +20,8 @@
 #include "store/store.h"
 
 struct registry;
-struct catalog;
+struct object_view;
+struct object_info;
 
 struct registry_config {
     int64_t connect_ms;  /* timeout.connect */
@@ -67,11 +68,11 @@ void registry_drain(struct registry *r, const char *name, bool drain, registry_c
 /* The merged object_info as it is served by GET /object_info: union of classes and of file lists. NULL until
  * any server has ever been known. etag: with quotes, changes with the text. The reference is the caller's. */
 struct bytes *registry_object_info(struct registry *r, const char **etag);
-/* The same as an index for validation (comfy/object_info.h); valid until the next on_change; NULL as above.
- */
-const struct catalog *registry_catalog(struct registry *r);
-/* The catalog of one server, for explaining what it lacks; NULL if not known. */
-const struct catalog *registry_server_catalog(struct registry *r, unsigned index);
+/* The same as an index (comfy/object_info.h), for validation and need: server i of the view is the fleet_server with
+ * index i; one that is not known, or not configured, has nothing there. Valid until the next loop turn; NULL as above. */
+struct object_view *registry_view(struct registry *r);
+/* What one server can do, or NULL if it is not known. */
+struct object_info *registry_server_info(struct registry *r, unsigned index);
 /* Ask every server again (GET /object_info?... of a client asked for fresh data). Rate-limited. */
 void registry_refresh(struct registry *r);
 

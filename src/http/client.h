@@ -25,7 +25,8 @@ struct http_client_config {
 };
 struct http_client *http_client_new(struct loop *l, const char *url, const struct http_client_config *cfg,
                                     struct err *e);
-/* Calls under way end with on_done(HTTP_CALL_CANCELED). */
+/* Calls under way end with on_done(HTTP_CALL_CANCELED), here and now; connections that http_pass_through()
+ * spliced are closed. WebSockets live on. */
 void http_client_free(struct http_client **c);
 const struct http_url *http_client_url(const struct http_client *c);
 struct loop *http_client_loop(const struct http_client *c);
@@ -45,7 +46,7 @@ struct http_call_handlers {
     void (*on_data)(struct http_call *c, const void *data, size_t n, void *arg);
     /* why: text for the log and the user ("connection refused"), "" when OK. */
     void (*on_done)(struct http_call *c, enum http_call_end end, const char *why, void *arg);
-    /* A streamed request body may go on: queued output is low. */
+    /* A streamed request body may go on: queued output has fallen to 64 KiB after having been above. */
     void (*on_drain)(struct http_call *c, void *arg);
 };
 
@@ -53,14 +54,18 @@ struct http_call_handlers {
  * Transfer-Encoding, and Accept-Encoding: identity are set by the client. */
 struct http_call *http_call_new(struct http_client *c, const char *method, const char *target,
                                 const struct http_call_handlers *h, void *arg);
+/* -1, nothing added: not a field that HTTP can carry, or one that the client sets itself. */
 int http_call_header(struct http_call *c, const char *name, const char *value);
-/* Silence on the connection for this long ends the call (default 30 s; 0 none). total: from start to end. */
+/* Silence on the connection for this long ends the call (default 30 s; 0 none). It counts while it is the
+ * server's turn: not while http_call_pause() is on, nor while it waits for more of a streamed body. total:
+ * from start to end, waiting for a connection included (HTTP_CALL_NOT_SENT if that took it all). */
 void http_call_timeout(struct http_call *c, int64_t silence_ms, int64_t total_ms);
 /* Send it. body NULL: none. A request without body or with a whole body that was sent on a pooled connection
  * which the server had just closed (no byte of an answer) is sent once more on a fresh one if its method is
  * GET or HEAD, never otherwise: for a POST that is HTTP_CALL_LOST. */
 void http_call_start(struct http_call *c, const char *type, struct bytes *body);
-/* Streamed body: length -1 chunked. */
+/* Streamed body: length -1 chunked. An answer may be whole before the body is; the call ends then (OK), and
+ * what is written between that and on_done is dropped. */
 void http_call_start_stream(struct http_call *c, const char *type, int64_t length);
 void http_call_write(struct http_call *c, const void *data, size_t n);
 void http_call_write_buffer(struct http_call *c, struct evbuffer *src);

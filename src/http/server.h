@@ -105,6 +105,9 @@ void http_send(struct http_req *r, const void *data, size_t n);
 void http_send_bytes(struct http_req *r, struct bytes *b);
 void http_send_buffer(struct http_req *r, struct evbuffer *src); /* moves all */
 void http_end(struct http_req *r);
+/* The answer cannot be completed (its source failed): the connection is cut, so that the peer sees that it is
+ * not whole. As http_end() otherwise; on_abort is not called. */
+void http_abort(struct http_req *r);
 bool http_started(const struct http_req *r);
 size_t http_queued(const struct http_req *r);
 /* Called once when at most low bytes are queued (next turn at the earliest). */

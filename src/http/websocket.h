@@ -21,7 +21,7 @@ struct ws_handlers {
     void (*on_drain)(struct ws *w, void *arg); /* queued output fell to the low-water mark */
     void (*on_pong)(struct ws *w, void *arg);
     /* Once, last. code: the peer's close code, 1005 none given, 1006 no close frame, or our own; reason is
-     * text for the log. opened false (client): the handshake never succeeded, status holds the answer's
+     * text for the log. opened false (client): the handshake never succeeded, code holds the answer's
      * status or 0. */
     void (*on_close)(struct ws *w, int code, const char *reason, bool opened, void *arg);
 };
@@ -49,7 +49,8 @@ size_t ws_queued(const struct ws *w); /* bytes not yet given to the kernel */
 void ws_set_lowat(struct ws *w, size_t n);
 void ws_pause(struct ws *w); /* stop reading */
 void ws_resume(struct ws *w);
-/* Start the closing handshake; on_close follows when it is done or 5 s have passed. */
+/* Start the closing handshake; on_close follows when it is done or 5 s have passed (1006). Nothing can be
+ * sent afterwards, messages that still come are dropped. code 1005: without a code. */
 void ws_close(struct ws *w, int code, const char *reason);
 /* Gone now, no callback. *w becomes NULL. */
 void ws_abort(struct ws **w);

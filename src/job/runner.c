@@ -46,6 +46,8 @@ struct runner_job *call_job(const struct call *c)
 void call_free(struct call *c)
 {
     list_remove(&c->link);
+    if (c->fini)
+        c->fini(c->extra);
     free(c->extra);
     free(c);
 }
@@ -325,6 +327,11 @@ struct submit_wait {
     struct call *call;
 };
 
+static void submit_fini(void *extra)
+{
+    job_summary_fini(&((struct submit_wait *)extra)->s);
+}
+
 static void on_submitted(const struct store_submitted *res, void *arg)
 {
     struct call *c = arg;
@@ -346,7 +353,6 @@ static void on_submitted(const struct store_submitted *res, void *arg)
         w->cb(res, w->arg);
     if (j)
         runner_feed_kind(j, JOB_EV_RECOVER);
-    job_summary_fini(&w->s);
     call_free(c);
     runner_settle(r);
 }
@@ -365,6 +371,7 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     w = xcalloc(1, sizeof(*w));
     c->r = r;
     c->extra = w;
+    c->fini = submit_fini;
     list_push_back(&r->calls, &c->link);
     w->cb = cb;
     w->arg = arg;

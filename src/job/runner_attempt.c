@@ -30,6 +30,12 @@ void attempt_free(struct attempt **ap)
     free(a->progress_node);
     free(a->error_message);
     free(a->error_detail);
+    for (size_t i = 0; i < a->n_inputs; i++)
+        free(a->inputs[i].name);
+    free(a->inputs);
+    for (size_t i = 0; i < a->n_socket_nodes; i++)
+        free(a->socket_nodes[i]);
+    free(a->socket_nodes);
     free(a);
     *ap = NULL;
 }
@@ -107,6 +113,7 @@ static void on_loaded(enum store_status st, struct job_record *rec, void *arg)
                                   .n_inputs = rec->n_inputs};
 
         fleet_submit(r->env.fleet, &in, on_submitted, c);
+        attempt_loaded(j->a, rec);
     }
     job_record_free(&rec);
     runner_settle(r);

@@ -179,7 +179,7 @@ static void conclude(struct attempt *a)
             ev.message = f->why;
         }
     }
-    if (!a->failed && ev.kind == JOB_EV_COLLECTED && a->socket_gap) {
+    if (!a->failed && ev.kind == JOB_EV_COLLECTED && a->socket_gap && a->n_socket_nodes) {
         ev = (struct job_event){
             .kind = JOB_EV_COLLECT_FAILED,
             .code = JOB_OUTPUT_UNAVAILABLE,

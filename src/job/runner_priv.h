@@ -51,9 +51,14 @@ struct attempt {
     char upstream_id[UUID_SIZE];
     struct list files;
     unsigned serials, fetching, socket_frames;
-    bool collecting;       /* history has been read, COLLECTED is owed */
-    bool failed;           /* history says that it failed: outputs are kept as far as they can be had */
-    bool unrecognised;     /* history has outputs, none of which can be stored */
+    bool collecting;   /* history has been read, COLLECTED is owed */
+    bool failed;       /* history says that it failed: outputs are kept as far as they can be had */
+    bool unrecognised; /* history has outputs, none of which can be stored */
+    bool loaded;       /* what the store knows of the job has been read: the next two are right */
+    struct job_input *inputs;
+    size_t n_inputs;
+    char **socket_nodes; /* nodes whose pictures exist only on the socket */
+    size_t n_socket_nodes;
     bool socket_gap;       /* the link dropped while a node whose pictures come by the socket may have run */
     struct bytes *history; /* the upstream body, once read */
     char *executing;
@@ -76,7 +81,8 @@ struct call {
     struct runner *r;
     char id[UUID_SIZE], upstream_id[UUID_SIZE];
     bool posting; /* a POST of this attempt is under way */
-    void *extra;  /* freed with the call */
+    void *extra; /* freed with the call, after fini */
+    void (*fini)(void *extra); /* or NULL */
 };
 
 /* A transition in flight. */
@@ -223,6 +229,8 @@ void files_fini(struct attempt *a);
 
 /* runner_collect.c: what history and the events say about files */
 struct frame;
+/* The job's graph and inputs, as the store has them. */
+void attempt_loaded(struct attempt *a, struct job_record *rec);
 void attempt_history(struct runner_job *j);
 void attempt_collect(struct runner_job *j);
 /* A node has said what it made: fetching begins. */

@@ -188,7 +188,8 @@ static void loop_destroy(struct loop *l)
 {
     if (l->dns) {
         evdns_base_free(l->dns, 1);
-        event_base_loop(l->base, EVLOOP_NONBLOCK); /* answers of canceled lookups free their memory here */
+        /* answers of canceled lookups free their memory here */
+        event_base_loop(l->base, EVLOOP_NONBLOCK | EVLOOP_ONCE);
     }
     while (!list_empty(&l->signals)) {
         struct signal_slot *s = list_first(&l->signals, struct signal_slot, link);
@@ -272,7 +273,8 @@ void loop_turn(struct loop *l, int wait_ms)
     l->now_fresh = false;
     if (wait_ms > 0)
         evtimer_add(l->patient, &tv);
-    event_base_loop(l->base, (wait_ms == 0 ? EVLOOP_NONBLOCK : EVLOOP_ONCE) | EVLOOP_NO_EXIT_ON_EMPTY);
+    /* ONCE always: a turn must end while sockets stay ready, or tasks would never run. */
+    event_base_loop(l->base, (wait_ms == 0 ? EVLOOP_NONBLOCK : 0) | EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
     if (wait_ms > 0)
         evtimer_del(l->patient);
     run_tasks(l);

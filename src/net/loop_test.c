@@ -84,16 +84,26 @@ static void test_timers_fire_in_order_of_time(void **state)
 struct early {
     struct loop *loop;
     struct timer t;
+    struct task spin; /* keeps the loop turning */
     int64_t due;
     int left;
     bool early;
 };
 
+static void on_spin(void *arg)
+{
+    struct early *x = arg;
+
+    loop_defer(x->loop, &x->spin);
+}
+
 static void on_early(void *arg)
 {
     struct early *x = arg;
 
-    if (loop_now(x->loop) < x->due)
+    if (x->left % 2)
+        usleep(2000); /* something slow came first in this turn */
+    else if (loop_now(x->loop) < x->due)
         x->early = true;
     if (x->left-- == 0) {
         loop_stop(x->loop);
@@ -108,10 +118,13 @@ static void test_timer_is_never_early_by_loop_now(void **state)
     struct early x = {.loop = *state, .left = 60};
 
     timer_init(&x.t, x.loop, on_early, &x);
+    task_init(&x.spin, on_spin, &x);
     timer_set(&x.t, 0);
+    loop_defer(x.loop, &x.spin);
     loop_run(x.loop);
     assert_false(x.early);
     timer_fini(&x.t);
+    task_cancel(&x.spin);
 }
 
 struct pair {

@@ -31,7 +31,8 @@ static struct store_file *one_file(struct req *r)
     return r->out.files.v;
 }
 
-/* The output of j that key names: of the attempt asked for, else of the last one that has it. */
+/* The output of j that key names: of the attempt asked for, else of the last that has it; the last of a name.
+ */
 static const struct job_output *output_of(const struct mem_job *j, const struct store_output_key *k)
 {
     const struct job_output *found = NULL;
@@ -42,7 +43,7 @@ static const struct job_output *output_of(const struct mem_job *j, const struct 
         if ((k->attempt && o->attempt != k->attempt) || strcmp(o->filename, k->filename) != 0 ||
             strcmp(o->subfolder, k->subfolder) != 0 || strcmp(o->type, k->type) != 0)
             continue;
-        if (found == NULL || o->attempt > found->attempt)
+        if (found == NULL || o->attempt >= found->attempt)
             found = o;
     }
     return found;
@@ -239,7 +240,7 @@ enum store_status mem_blob_collect(struct mem_store *m, struct req *r)
     struct mem_blob *b, *next;
 
     r->out.collect.unlink = xcalloc(max, BLAKE3_LEN);
-    HASH_ITER (hh, m->blobs, b, next) {
+    HASH_ITER(hh, m->blobs, b, next) {
         if (b->refs || b->pins || b->doomed_at)
             continue;
         if (c->doomed == max) {
@@ -249,7 +250,7 @@ enum store_status mem_blob_collect(struct mem_store *m, struct req *r)
         b->doomed_at = now ? now : 1;
         c->doomed++;
     }
-    HASH_ITER (hh, m->blobs, b, next) {
+    HASH_ITER(hh, m->blobs, b, next) {
         if (b->refs || b->pins || b->doomed_at == 0 || b->doomed_at > now - r->in.collect.grace_ms)
             continue;
         if (c->removed == max) {
@@ -269,7 +270,7 @@ static int64_t kept_bytes(struct mem_store *m)
     struct mem_blob *b, *next;
     int64_t n = 0;
 
-    HASH_ITER (hh, m->blobs, b, next)
+    HASH_ITER(hh, m->blobs, b, next)
         if (b->refs || b->pins)
             n += b->size;
     return n;

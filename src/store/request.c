@@ -120,9 +120,9 @@ static struct job_output *pack_outputs(struct pack *k, const struct job_output *
         o.node_id = pack_str(k, o.node_id);
         o.kind = pack_str(k, o.kind);
         o.key = pack_str(k, o.key);
-        o.filename = pack_str(k, o.filename);
-        o.subfolder = pack_str(k, o.subfolder);
-        o.type = pack_str(k, o.type);
+        o.filename = pack_str(k, o.filename ? o.filename : "");
+        o.subfolder = pack_str(k, o.subfolder ? o.subfolder : "");
+        o.type = pack_str(k, o.type ? o.type : "");
         o.mime = pack_str(k, o.mime);
         if (to)
             to[i] = o;
@@ -359,6 +359,7 @@ void req_give_unfinished(struct store *s, store_summaries_cb *cb, void *arg)
 
 void req_give_hide(struct store *s, const char *tenant, const char *id, store_done_cb *cb, void *arg)
 {
+    assert(tenant);
     req_give(s, &(struct req){.kind = REQ_HIDE, .cb.done = cb, .arg = arg, .in.hide = {tenant, id}});
 }
 
@@ -377,17 +378,20 @@ void req_give_stray_done(struct store *s, const char *server, const char *upstre
 
 void req_give_output_find(struct store *s, const struct store_output_key *k, store_file_cb *cb, void *arg)
 {
+    assert((k->tenant || k->job) && k->type && k->subfolder && k->filename);
     req_give(s, &(struct req){.kind = REQ_OUTPUT_FIND, .cb.file = cb, .arg = arg, .in.output = *k});
 }
 
 void req_give_input_put(struct store *s, const struct store_input *in, store_file_cb *cb, void *arg)
 {
+    assert(in->tenant && in->type && in->subfolder && in->name);
     req_give(s, &(struct req){.kind = REQ_INPUT_PUT, .cb.file = cb, .arg = arg, .in.input_put = *in});
 }
 
 void req_give_input_find(struct store *s, const char *tenant, const char *type, const char *subfolder,
                          const char *name, store_file_cb *cb, void *arg)
 {
+    assert(tenant && type && subfolder && name);
     req_give(s, &(struct req){.kind = REQ_INPUT_FIND,
                               .cb.file = cb,
                               .arg = arg,

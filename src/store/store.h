@@ -59,6 +59,7 @@ struct store_submit {
     size_t n_events;
 };
 struct store_submitted {
+    /* OK (the job is at version 1), EXISTS, NOT_FOUND (the blob of an input is unknown), FULL, FAILED */
     enum store_status status;
     int64_t seq;          /* OK */
     double number;        /* OK */
@@ -70,7 +71,9 @@ struct store_submitted {
 };
 typedef void store_submitted_cb(const struct store_submitted *r, void *arg);
 
-/* One change of a job. Everything optional may be zero. */
+/* One change of a job. Everything optional may be zero. LOST too for an id that is unknown, and for a job
+ * that has ended and is asked for another state. FAILED, with nothing changed, for what makes no sense: an
+ * attempt begun twice or ended before it began, an output given twice or with an unknown blob. */
 struct store_step {
     const char *id;
     uint32_t version; /* expected; the job is at version + 1 afterwards */
@@ -192,13 +195,18 @@ struct store_logged {
     const char *kind, *data;
     const char *tenant;
 };
+/* oldest: the oldest id that is kept; with an empty log the next one to be given. Ids are never given twice.
+ */
 typedef void store_events_cb(enum store_status status, const struct store_logged *e, size_t n, int64_t oldest,
                              void *arg);
 
 /* --- small documents that survive a restart: the last known object_info of a server, settings --- */
 typedef void store_doc_cb(enum store_status status, struct bytes *doc, void *arg);
 
-/* --- retention --- */
+/* --- retention ---
+ * Finished jobs go oldest first: those past finished_ms or beyond count, then, while blobs that something
+ * holds take more than size, those that have stored outputs. Past outputs_ms a job keeps its record and the
+ * list of its outputs, output_find() no longer finds them. */
 struct store_keep {
     int64_t now;
     int64_t finished_ms, outputs_ms, events_ms; /* 0: for ever */
@@ -227,8 +235,8 @@ struct store_ops {
     void (*get)(struct store *s, const char *id, uint32_t parts, store_record_cb *cb, void *arg);
     void (*list)(struct store *s, const struct store_filter *f, store_list_cb *cb, void *arg);
     void (*unfinished)(struct store *s, store_summaries_cb *cb, void *arg);
-    /* Native POST /history: the job stands in no listing of native history any more. id NULL: all of the
-     * tenant. */
+    /* Native POST /history: the job stands in no listing of native history any more, and shows
+     * JOB_F_NO_HISTORY. id NULL: all of the tenant; else NOT_FOUND unless it stood there. */
     void (*hide)(struct store *s, const char *tenant, const char *id, store_done_cb *cb, void *arg);
     void (*strays)(struct store *s, store_strays_cb *cb, void *arg);
     void (*stray_done)(struct store *s, const char *server, const char *upstream_id, store_done_cb *cb,
@@ -254,6 +262,7 @@ struct store_ops {
     void (*servers)(struct store *s, store_servers_cb *cb, void *arg);
     void (*events)(struct store *s, int64_t after, const char *job, int limit, store_events_cb *cb,
                    void *arg);
+    /* doc NULL removes it. */
     void (*doc_put)(struct store *s, const char *kind, const char *key, struct bytes *doc, store_done_cb *cb,
                     void *arg);
     void (*doc_get)(struct store *s, const char *kind, const char *key, store_doc_cb *cb, void *arg);

@@ -295,7 +295,7 @@ void store_mem_settle(struct store *s)
 
 static void drop_all(struct list *l)
 {
-    list_for_each_safe (it, l) {
+    list_for_each_safe(it, l) {
         struct req *r = list_entry(it, struct req, link);
 
         list_remove(it);
@@ -331,7 +331,7 @@ static void mem_stats(struct store *s, struct store_stats *out)
 
     *out = m->stats;
     out->finished = (int64_t)m->finished.n;
-    HASH_ITER (hh, m->blobs, b, next)
+    HASH_ITER(hh, m->blobs, b, next)
         out->blob_bytes += b->size;
 }
 
@@ -343,11 +343,11 @@ static void mem_close(struct store *s)
 
     store_mem_settle(s);
     HASH_CLEAR(hh_key, m->keys);
-    HASH_ITER (hh, m->jobs, j, next_job) {
+    HASH_ITER(hh, m->jobs, j, next_job) {
         HASH_DELETE(hh, m->jobs, j);
         mem_job_free(j);
     }
-    HASH_ITER (hh, m->blobs, b, next_blob) {
+    HASH_ITER(hh, m->blobs, b, next_blob) {
         HASH_DELETE(hh, m->blobs, b);
         free(b);
     }

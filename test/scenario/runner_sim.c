@@ -47,16 +47,10 @@ static void broke(struct sim *s, const char *id, const char *what)
     printf("seed %" PRIu64 ": BROKEN job=%s %s (t=%" PRId64 ")\n", s->seed, id, what, s->w.mono);
 }
 
-static void story(struct sim *s, const char *fmt, const char *a, const char *b, long n)
+static void story(struct sim *s, const char *id, const char *what, const char *more, long n)
 {
-    if (!s->verbose)
-        return;
-    printf("%8.3f ", (double)(s->w.mono - 1000000) / 1000);
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    printf(fmt, a, b, n);
-#pragma GCC diagnostic pop
-    printf("\n");
+    if (s->verbose)
+        printf("%8.3f %s %s%s %ld\n", (double)(s->w.mono - 1000000) / 1000, id, what, more, n);
 }
 
 /* --- what the gateway tells --- */
@@ -94,7 +88,7 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
     struct sim *s = arg;
     struct told *t = told_of(s, job->s->id);
 
-    story(s, "%s -> %s attempt=%ld", job->s->id, job_state_name(job->s->state), job->s->attempt);
+    story(s, job->s->id, "-> ", job_state_name(job->s->state), job->s->attempt);
     if (t == NULL) {
         broke(s, job->s->id, "told of a job that nobody submitted");
         return;
@@ -153,7 +147,7 @@ static void cancel_later(struct world *w, void *arg)
 
     if (t && s->started && runner_cancel(s->r, NULL, t->id, "canceled by the client", on_canceled, t)) {
         t->asked_cancel = true;
-        story(s, "%s cancel asked%s", t->id, "", 0);
+        story(s, t->id, "cancel asked", "", 0);
     }
     free(arg);
 }
@@ -186,7 +180,7 @@ static void submit_one(struct sim *s)
     in.created_at = s->w.clock.wall_ms(&s->w.clock);
     if (world_chance(&s->w, 30))
         in.deadline = in.created_at + world_rnd(&s->w, 20000);
-    story(s, "%s submitted%s", t->id, "", 0);
+    story(s, t->id, "submitted", "", 0);
     if (!runner_submit(s->r, &in, on_submitted, t))
         broke(s, t->id, "refused");
     bytes_unref(graph);
@@ -245,7 +239,7 @@ static void gateway_start(struct sim *s)
 static void gateway_crash(struct sim *s)
 {
     s->crashes++;
-    story(s, "gateway killed%s%s", "", "", 0);
+    story(s, "-", "gateway killed", "", s->crashes);
     world_crash(&s->w);
     store_mem_crash(s->store);
     runner_free(&s->r);
@@ -395,8 +389,8 @@ static int run_seed(uint64_t seed, int jobs, bool verbose, struct sim *sum)
     sum->submitted += s.submitted;
     for (int i = 0; i < JOB_STATES; i++)
         sum->ended[i] += s.ended[i];
-    world_crash(&s.w);
     store_close(&s.store);
+    world_crash(&s.w);
     runner_free(&s.r);
     world_fini(&s.w);
     HASH_ITER(hh, s.told, t, tmp) {

@@ -190,14 +190,16 @@ static void say_now(struct world *w, void *arg)
     free(m);
 }
 
-static void say(struct world *w, struct world_server *s, const char *id, const char *fmt, const char *a)
+/* A message of the server's socket: before, the prompt id, after. */
+static void say(struct world *w, struct world_server *s, const char *id, const char *before,
+                const char *after)
 {
     for (int copy = world_chance(w, w->faults.repeat_event) ? 2 : 1; copy > 0; copy--) {
         struct said *m = xcalloc(1, sizeof(*m));
 
         snprintf(m->server, sizeof(m->server), "%s", s->name);
         snprintf(m->id, sizeof(m->id), "%s", id);
-        snprintf(m->text, sizeof(m->text), fmt, id, a);
+        snprintf(m->text, sizeof(m->text), "%s%s%s", before, id, after);
         world_at(w, world_chance(w, w->faults.late_event) ? world_rnd(w, 8000) : world_rnd(w, 3), true,
                  say_now, m);
     }
@@ -217,22 +219,21 @@ static void server_finish(struct world *w, struct world_server *s, struct world_
         say(w, s, p->upstream_id,
             "{\"type\": \"executed\", \"data\": {\"node\": \"9\", \"display_node\": \"9\", \"output\": "
             "{\"images\": "
-            "[{\"filename\": \"%2$sComfyUI_00001_.png\", \"subfolder\": \"\", \"type\": \"output\"}]}, "
-            "\"prompt_id\": \"%1$s\"}}",
-            "");
-        say(w, s, p->upstream_id,
-            "{\"type\": \"execution_success\", \"data\": {\"prompt_id\": \"%s\", \"timestamp\": 1%s}}", "");
+            "[{\"filename\": \"ComfyUI_00001_.png\", \"subfolder\": \"\", \"type\": \"output\"}]}, "
+            "\"prompt_id\": \"",
+            "\"}}");
+        say(w, s, p->upstream_id, "{\"type\": \"execution_success\", \"data\": {\"prompt_id\": \"",
+            "\", \"timestamp\": 1}}");
     } else if (p->verdict == WORLD_INTERRUPTED) {
-        say(w, s, p->upstream_id,
-            "{\"type\": \"execution_interrupted\", \"data\": {\"prompt_id\": \"%s\", \"node_id\": \"5\"%s}}",
-            "");
+        say(w, s, p->upstream_id, "{\"type\": \"execution_interrupted\", \"data\": {\"prompt_id\": \"",
+            "\", \"node_id\": \"5\"}}");
     } else {
-        say(w, s, p->upstream_id,
-            "{\"type\": \"execution_error\", \"data\": {\"prompt_id\": \"%s\", \"exception_type\": \"%s\"}}",
-            p->verdict == WORLD_OOM ? "torch.OutOfMemoryError" : "ValueError");
+        say(w, s, p->upstream_id, "{\"type\": \"execution_error\", \"data\": {\"prompt_id\": \"",
+            p->verdict == WORLD_OOM ? "\", \"exception_type\": \"torch.OutOfMemoryError\"}}"
+                                    : "\", \"exception_type\": \"ValueError\"}}");
     }
-    say(w, s, p->upstream_id,
-        "{\"type\": \"executing\", \"data\": {\"node\": null, \"prompt_id\": \"%s\"%s}}", "");
+    say(w, s, p->upstream_id, "{\"type\": \"executing\", \"data\": {\"node\": null, \"prompt_id\": \"",
+        "\"}}");
 }
 
 static struct world_server *server_of(struct world *w, void *arg)
@@ -266,12 +267,11 @@ static void server_run(struct world *w, void *arg)
                      : world_chance(w, w->faults.interrupted) ? WORLD_INTERRUPTED
                                                               : WORLD_OK;
         run_began(w, s, p->upstream_id);
+        say(w, s, p->upstream_id, "{\"type\": \"execution_start\", \"data\": {\"prompt_id\": \"",
+            "\", \"timestamp\": 1}}");
         say(w, s, p->upstream_id,
-            "{\"type\": \"execution_start\", \"data\": {\"prompt_id\": \"%s\", \"timestamp\": 1%s}}", "");
-        say(w, s, p->upstream_id,
-            "{\"type\": \"progress\", \"data\": {\"value\": 1, \"max\": 4, \"prompt_id\": \"%s\", \"node\": "
-            "\"5\"%s}}",
-            "");
+            "{\"type\": \"progress\", \"data\": {\"value\": 1, \"max\": 4, \"prompt_id\": \"",
+            "\", \"node\": \"5\"}}");
         server_kick(w, s, ms);
     } else if (w->mono >= p->done_at && !p->hang) {
         server_finish(w, s, p);
@@ -352,10 +352,10 @@ static void mischief(struct world *w, void *arg)
 
 enum call_kind { CALL_SUBMIT, CALL_FIND_QUEUE, CALL_FIND_HISTORY, CALL_HISTORY, CALL_FETCH, CALL_STOP };
 struct world_call {
+    struct list link; /* world.pinning */
     enum call_kind kind;
     char server[8], id[UUID_SIZE], filename[64];
     unsigned life;
-    bool paid_or_not;
     int fate; /* what will be answered, where it is decided early */
     fleet_submitted_cb *submitted;
     fleet_lookup_cb *lookup;
@@ -428,7 +428,9 @@ static void op_submit(struct fleet *f, const struct fleet_submit *in, fleet_subm
     struct world_call *c = call_make(w, CALL_SUBMIT, in->server, in->upstream_id, arg);
 
     c->submitted = cb;
-    world_at(w, 1 + world_rnd(w, world_chance(w, w->faults.slow) ? 5000 : 20), false, submit_arrives, c);
+    /* What a dead process has sent arrives within two seconds, or never: the runner relies on it (job_fsm.c).
+     */
+    world_at(w, 1 + world_rnd(w, world_chance(w, w->faults.slow) ? 1800 : 20), false, submit_arrives, c);
 }
 
 static void find_answer(struct world *w, void *arg)
@@ -493,24 +495,21 @@ static void op_find(struct fleet *f, const char *server, const char *id, fleet_l
 
 static void put_history(struct buf *b, const struct world_prompt *p)
 {
-    static const char *const ends[] = {
-        "[\"execution_success\", {\"prompt_id\": \"%s\", \"timestamp\": 3}]",
-        "[\"execution_error\", {\"prompt_id\": \"%s\", \"node_id\": \"5\", \"node_type\": \"FailAt\", "
-        "\"executed\": [], "
-        "\"exception_message\": \"boom\", \"exception_type\": \"ValueError\", \"traceback\": [\"t\"], "
-        "\"current_inputs\": {}, \"current_outputs\": [], \"timestamp\": 3}]",
-        "[\"execution_error\", {\"prompt_id\": \"%s\", \"node_id\": \"5\", \"node_type\": \"KSampler\", "
-        "\"executed\": [], "
-        "\"exception_message\": \"Allocation on device\", \"exception_type\": \"torch.OutOfMemoryError\", "
-        "\"traceback\": [\"t\"], \"current_inputs\": {}, \"current_outputs\": [], \"timestamp\": 3}]",
-        "[\"execution_interrupted\", {\"prompt_id\": \"%s\", \"node_id\": \"5\", \"node_type\": "
-        "\"KSampler\", "
-        "\"executed\": [], \"timestamp\": 3}]"};
-    char end[600];
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wformat-nonliteral"
-    snprintf(end, sizeof(end), ends[p->verdict], p->upstream_id);
-#pragma GCC diagnostic pop
+    static const char *const kinds[] = {"execution_success", "execution_error", "execution_error",
+                                        "execution_interrupted"};
+    static const char *const rest[] = {
+        "\"timestamp\": 3",
+        "\"node_id\": \"5\", \"node_type\": \"FailAt\", \"executed\": [], \"exception_message\": \"boom\", "
+        "\"exception_type\": \"ValueError\", \"traceback\": [\"t\"], \"current_inputs\": {}, "
+        "\"current_outputs\": "
+        "[], \"timestamp\": 3",
+        "\"node_id\": \"5\", \"node_type\": \"KSampler\", \"executed\": [], \"exception_message\": "
+        "\"Allocation on "
+        "device\", \"exception_type\": \"torch.OutOfMemoryError\", \"traceback\": [\"t\"], "
+        "\"current_inputs\": {}, "
+        "\"current_outputs\": [], \"timestamp\": 3",
+        "\"node_id\": \"5\", \"node_type\": \"KSampler\", \"executed\": [], \"timestamp\": 3"};
+
     buf_printf(b,
                "{\"%s\": {\"prompt\": [0, \"%s\", {\"5\": {\"class_type\": \"KSampler\", \"inputs\": {}}}, "
                "{}, [\"9\"]], "
@@ -524,9 +523,9 @@ static void put_history(struct buf *b, const struct world_prompt *p)
     buf_printf(
         b,
         "}, \"status\": {\"status_str\": \"%s\", \"completed\": %s, \"messages\": [[\"execution_start\", "
-        "{\"prompt_id\": \"%s\", \"timestamp\": 1}], %s]}, \"meta\": {}}}",
+        "{\"prompt_id\": \"%s\", \"timestamp\": 1}], [\"%s\", {\"prompt_id\": \"%s\", %s}]]}, \"meta\": {}}}",
         p->verdict == WORLD_OK ? "success" : "error", p->verdict == WORLD_OK ? "true" : "false",
-        p->upstream_id, end);
+        p->upstream_id, kinds[p->verdict], p->upstream_id, rest[p->verdict]);
 }
 
 static void history_answer(struct world *w, void *arg)
@@ -573,6 +572,7 @@ static void fetch_pinned(const struct store_pin *p, void *arg)
         r.why = "store";
     }
     memcpy(r.blake3, c->hash, BLAKE3_LEN);
+    list_remove(&c->link);
     c->fetched(&r, c->arg);
     free(c);
 }
@@ -591,6 +591,7 @@ static void fetch_answer(struct world *w, void *arg)
             r = (struct fleet_fetched){.end = FLEET_NOT_THERE, .status = 404, .why = "HTTP status 404"};
         } else {
             world_hash(c->server, c->id, c->filename, c->hash);
+            list_push_back(&w->pinning, &c->link);
             store_blob_pin(w->store, c->hash, 100, fetch_pinned, c);
             return;
         }
@@ -617,6 +618,7 @@ static void op_keep(struct fleet *f, struct bytes *data, const char *mime, fleet
     (void)mime;
     world_hash("", "", data->data, c->hash);
     c->fetched = cb;
+    list_push_back(&w->pinning, &c->link);
     store_blob_pin(w->store, c->hash, (int64_t)data->len, fetch_pinned, c);
 }
 
@@ -716,12 +718,14 @@ void world_init(struct world *w, uint64_t seed, struct store *store)
     w->fleet.ops = &world_ops;
     w->clock = (struct clock){clock_mono, clock_wall, clock_random};
     heap_init(&w->events, event_before);
+    list_init(&w->pinning);
     for (int i = 0; i < 8; i++)
         world_rnd(w, 2);
     for (int i = 0; i < WORLD_SERVERS; i++) {
         struct world_server *s = &w->servers[i];
 
-        snprintf(s->name, sizeof(s->name), "s%d", i);
+        s->name[0] = 's';
+        s->name[1] = (char)('0' + i);
         s->up = s->link = true;
         s->life = 1;
         list_init(&s->queue);
@@ -756,6 +760,10 @@ void world_crash(struct world *w)
 {
     w->epoch++;
     w->listener = NULL;
+    list_for_each_safe(it, &w->pinning) {
+        list_remove(it);
+        free(list_entry(it, struct world_call, link));
+    }
 }
 
 void world_heal(struct world *w)

@@ -42,6 +42,7 @@ struct world {
     unsigned epoch; /* of the gateway: answers to an earlier one are dropped */
     struct store *store;
     struct heap events;
+    struct list pinning; /* calls that wait for the store */
     struct world_server servers[WORLD_SERVERS];
     const struct fleet_listener *listener;
     void *listener_arg;

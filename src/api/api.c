@@ -1,0 +1,450 @@
+#include "api/api.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "api/native.h"
+#include "api/windows.h"
+#include "base/log.h"
+
+#define TENANT "default"
+
+const char *api_tenant(struct api *a, const struct http_req *req)
+{
+    (void)a;
+    (void)req;
+    return TENANT;
+}
+
+/* --- answers --- */
+
+void api_reply_json(struct http_req *req, int status, struct buf *b)
+{
+    struct bytes *body = buf_to_bytes(b);
+
+    http_reply_bytes(req, status, "application/json; charset=utf-8", body);
+    bytes_unref(body);
+}
+
+void api_error(struct http_req *req, int status, const char *code, const char *message, const char *detail)
+{
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    jsonw_init(&w, &b);
+    jsonw_obj(&w);
+    jsonw_key(&w, "error");
+    jsonw_obj(&w);
+    jsonw_kstr(&w, "code", code);
+    jsonw_kstr(&w, "message", message);
+    jsonw_kspan(&w, "detail", detail ? (struct json){detail, strlen(detail)} : (struct json){0});
+    jsonw_obj_end(&w);
+    jsonw_obj_end(&w);
+    api_reply_json(req, status, &b);
+}
+
+void api_native_error(struct http_req *req, int status, const char *type, const char *message,
+                      const char *details)
+{
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    jsonw_init(&w, &b);
+    jsonw_obj(&w);
+    jsonw_key(&w, "error");
+    jsonw_obj(&w);
+    jsonw_kstr(&w, "type", type);
+    jsonw_kstr(&w, "message", message);
+    jsonw_kstr(&w, "details", details ? details : "");
+    jsonw_key(&w, "extra_info");
+    jsonw_obj(&w);
+    jsonw_obj_end(&w);
+    jsonw_obj_end(&w);
+    jsonw_key(&w, "node_errors");
+    jsonw_obj(&w);
+    jsonw_obj_end(&w);
+    jsonw_obj_end(&w);
+    api_reply_json(req, status, &b);
+}
+
+char *api_query(const struct http_req *req, const char *key)
+{
+    struct buf b = BUF_INIT;
+
+    if (http_query_get(http_req_query(req), key, &b))
+        return buf_take(&b);
+    buf_free(&b);
+    return NULL;
+}
+
+/* --- waiting with a request in hand --- */
+
+static void wait_aborted(struct http_req *req, void *arg)
+{
+    struct api_wait *w = arg;
+
+    (void)req;
+    w->req = NULL;
+}
+
+struct api_wait *api_wait_new(struct api *a, struct http_req *req)
+{
+    struct api_wait *w = xcalloc(1, sizeof(*w));
+
+    w->a = a;
+    w->req = req;
+    http_on_abort(req, wait_aborted, w);
+    return w;
+}
+
+struct http_req *api_wait_end(struct api_wait *w)
+{
+    struct http_req *req = w->req;
+
+    if (req)
+        http_on_abort(req, NULL, NULL);
+    free(w->extra);
+    free(w);
+    return req;
+}
+
+struct json_wait {
+    struct api *a;
+    bool native;
+    api_json_cb *cb;
+};
+
+static void body_bad(struct http_req *req, bool native, const struct err *e)
+{
+    if (native)
+        api_native_error(req, 400, "invalid_json", "The request body is not valid JSON", e->msg);
+    else
+        api_error(req, 400, "bad_request", e->msg, NULL);
+}
+
+static void on_body(struct http_req *req, struct bytes *body, void *arg)
+{
+    struct json_wait w = *(struct json_wait *)arg;
+    struct json span;
+    struct err e;
+
+    http_on_abort(req, NULL, NULL);
+    free(arg);
+    if (json_check(body->data, body->len, NULL, &span, &e) < 0)
+        body_bad(req, w.native, &e);
+    else
+        w.cb(w.a, req, span, body);
+}
+
+static void body_aborted(struct http_req *req, void *arg)
+{
+    (void)req;
+    free(arg);
+}
+
+void api_read_json(struct api *a, struct http_req *req, bool native, api_json_cb *cb)
+{
+    struct json_wait *w = xcalloc(1, sizeof(*w));
+
+    *w = (struct json_wait){a, native, cb};
+    http_on_abort(req, body_aborted, w);
+    http_body_read_all(req, a->cfg.json_max, on_body, w);
+}
+
+struct load_wait {
+    api_record_cb *cb;
+    void *arg;
+    char *tenant;
+};
+
+static void on_record(enum store_status st, struct job_record *rec, void *arg)
+{
+    struct api_wait *w = arg;
+    struct load_wait *l = w->extra;
+    struct api *a = w->a;
+    api_record_cb *cb = l->cb;
+    void *cb_arg = l->arg;
+    bool foreign = st == STORE_OK && strcmp(rec->s.tenant, l->tenant) != 0;
+    struct http_req *req;
+
+    free(l->tenant);
+    req = api_wait_end(w);
+    if (foreign)
+        job_record_free(&rec);
+    if (req && st != STORE_OK && st != STORE_NOT_FOUND)
+        api_error(req, 500, "internal", "the store could not be read", NULL);
+    else if (req)
+        cb(a, req, &rec, cb_arg);
+    job_record_free(&rec);
+}
+
+void api_load(struct api *a, struct http_req *req, const char *id, uint32_t parts, api_record_cb *cb,
+              void *arg)
+{
+    struct load_wait *l = xcalloc(1, sizeof(*l));
+    struct api_wait *w = api_wait_new(a, req);
+
+    *l = (struct load_wait){cb, arg, xstrdup(api_tenant(a, req))};
+    w->extra = l;
+    store_get(a->d.store, id, parts, on_record, w);
+}
+
+/* --- the route table --- */
+
+static bool segment_is(const char *pattern, size_t n, const char *path, size_t m)
+{
+    return n == m && memcmp(pattern, path, n) == 0;
+}
+
+/* Decoded value of a segment; false if it cannot be decoded. */
+static bool take_param(struct api_params *p, int *n, const char *s, size_t len)
+{
+    struct buf b = BUF_INIT;
+
+    if (*n >= API_PARAMS || http_unescape(s, len, false, &b) < 0) {
+        buf_free(&b);
+        return false;
+    }
+    p->v[(*n)++] = buf_take(&b);
+    return true;
+}
+
+static bool path_matches(const char *pattern, const char *path, struct api_params *p)
+{
+    int n = 0;
+
+    while (*pattern == '/' && *path == '/') {
+        size_t want = strcspn(++pattern, "/"), have = strcspn(++path, "/");
+
+        if (pattern[0] == '{' && want >= 5 && memcmp(pattern + want - 4, "...}", 4) == 0)
+            return take_param(p, &n, path, strlen(path));
+        if (pattern[0] == '{') {
+            if (have == 0 || !take_param(p, &n, path, have))
+                return false;
+        } else if (!segment_is(pattern, want, path, have)) {
+            return false;
+        }
+        pattern += want;
+        path += have;
+    }
+    return *pattern == '\0' && *path == '\0';
+}
+
+static void params_fini(struct api_params *p)
+{
+    for (int i = 0; i < API_PARAMS; i++) {
+        free(p->v[i]);
+        p->v[i] = NULL;
+    }
+}
+
+/* A route for the path, whatever the method; *wrong_method if only the method differs. */
+static const struct api_route *route_find(const struct api_route *table, const char *method, const char *path,
+                                          struct api_params *p, bool *path_known)
+{
+    bool head = strcmp(method, "HEAD") == 0;
+
+    for (const struct api_route *r = table; r->method; r++) {
+        const char *rest = path;
+
+        if (!path_matches(r->path, rest, p)) {
+            params_fini(p);
+            if (!(r->flags & API_TWIN) || strncmp(path, "/api/", 5) != 0)
+                continue;
+            if (!path_matches(r->path, path + 4, p)) {
+                params_fini(p);
+                continue;
+            }
+        }
+        *path_known = true;
+        if (strcmp(r->method, method) == 0 || (head && strcmp(r->method, "GET") == 0))
+            return r;
+        params_fini(p);
+    }
+    return NULL;
+}
+
+/* The Origin guard (ComfyUI's, for every route that changes state): a page of another origin may not act through a
+ * visitor's browser. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
+static bool origin_allowed(struct api *a, const struct http_req *req)
+{
+    const char *origin = http_req_header(req, "Origin"), *host = http_req_header(req, "Host"), *at;
+
+    if (origin == NULL || origin[0] == '\0' || strcmp(origin, "null") == 0 || host == NULL)
+        return true;
+    for (const char *const *c = a->cfg.cors; c && *c; c++)
+        if (strcmp(*c, "*") == 0 || strcasecmp(*c, origin) == 0)
+            return true;
+    at = strstr(origin, "://");
+    return at && strcasecmp(at + 3, host) == 0;
+}
+
+static void put_cors(struct api *a, struct http_req *req)
+{
+    const char *origin = http_req_header(req, "Origin");
+
+    if (origin == NULL)
+        return;
+    for (const char *const *c = a->cfg.cors; c && *c; c++) {
+        if (strcmp(*c, "*") != 0 && strcasecmp(*c, origin) != 0)
+            continue;
+        http_set(req, "Access-Control-Allow-Origin", strcmp(*c, "*") == 0 ? "*" : origin);
+        http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
+        http_set(
+            req, "Access-Control-Allow-Headers",
+            "Content-Type, Authorization, Comfy-User, Idempotency-Key, Last-Event-ID, X-Comfymux-Window");
+        http_set(req, "Access-Control-Expose-Headers", "Content-Disposition, Retry-After");
+        http_set(req, "Vary", "Origin");
+        return;
+    }
+}
+
+/* As a ComfyUI server answers what it does not know: 404 without a body, 405 for methods that do not read. */
+static void unknown(struct api *a, struct http_req *req, bool path_known)
+{
+    enum http_method m = http_req_method(req);
+    const char *path = http_req_path(req);
+
+    (void)a;
+    if (strncmp(path, "/mux/", 5) == 0 || strncmp(path, "/status/", 8) == 0 ||
+        strncmp(path, "/result/", 8) == 0) {
+        if (path_known)
+            api_error(req, 405, "method_not_allowed", "this route has no such method", NULL);
+        else
+            api_error(req, 404, "not_found", "there is no such route", NULL);
+        return;
+    }
+    if (m == HTTP_GET || m == HTTP_HEAD) {
+        http_reply_empty(req, 404);
+        return;
+    }
+    http_set(req, "Allow", "GET,HEAD");
+    http_reply_str(req, 405, "text/plain; charset=utf-8", "405: Method Not Allowed");
+}
+
+void api_handle(struct http_req *req, void *arg)
+{
+    static const struct api_route *const tables[] = {mux_routes, native_routes};
+    struct api *a = arg;
+    struct api_params p = {{NULL}};
+    const struct api_route *r = NULL;
+    bool path_known = false;
+
+    put_cors(a, req);
+    if (http_req_method(req) == HTTP_OPTIONS) {
+        http_reply_empty(req, origin_allowed(a, req) ? 200 : 403);
+        return;
+    }
+    for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++)
+        r = route_find(tables[i], http_req_method_name(req), http_req_path(req), &p, &path_known);
+    if (r == NULL)
+        unknown(a, req, path_known);
+    else if ((r->flags & API_CHANGES) && !origin_allowed(a, req))
+        http_reply_empty(req, 403);
+    else
+        r->handler(a, req, &p);
+    params_fini(&p);
+}
+
+/* --- life --- */
+
+static void on_change(void *arg, const struct runner_job_view *job, enum job_state from,
+                      const struct runner_end *end)
+{
+    struct api *a = arg;
+
+    windows_on_change(a->windows, job->s);
+    hub_on_change(a->hub, job, from, end);
+}
+
+static void on_event(void *arg, const struct runner_job_view *job, const char *text, size_t n)
+{
+    hub_on_event(((struct api *)arg)->hub, job, text, n);
+}
+
+static void on_frame(void *arg, const struct runner_job_view *job, const void *data, size_t n)
+{
+    hub_on_frame(((struct api *)arg)->hub, job, data, n);
+}
+
+const struct runner_listener *api_listener(void)
+{
+    static const struct runner_listener l = {on_change, on_event, on_frame};
+
+    return &l;
+}
+
+struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
+{
+    struct api *a = xcalloc(1, sizeof(*a));
+    struct hub_config hc = hub_config_default;
+    struct buf features = BUF_INIT;
+
+    a->d = *d;
+    a->cfg = *cfg;
+    hc.sockets_max = cfg->clients_max;
+    api_put_features(a, &features);
+    a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
+    a->windows = windows_new(d->clock);
+    buf_free(&features);
+    return a;
+}
+
+void api_start(struct api *a, struct runner *r)
+{
+    a->runner = r;
+    hub_start(a->hub, r);
+    windows_start(a->windows, r);
+}
+
+void api_set_config(struct api *a, const struct api_config *cfg)
+{
+    a->cfg = *cfg;
+}
+
+void api_drain(struct api *a)
+{
+    a->draining = true;
+}
+
+void api_free(struct api **ap)
+{
+    struct api *a = *ap;
+
+    if (a == NULL)
+        return;
+    native_info_fini(a);
+    hub_free(&a->hub);
+    windows_free(&a->windows);
+    free(a);
+    *ap = NULL;
+}
+
+const char *api_not_ready(struct api *a)
+{
+    struct fleet_server v[1];
+    struct store_stats st;
+
+    store_stats(a->d.store, &st);
+    if (a->draining)
+        return "draining";
+    if (a->runner == NULL)
+        return "starting: jobs are being read from the store";
+    if (st.trouble)
+        return st.trouble;
+    if (fleet_servers(registry_fleet(a->d.registry), v, 1) == 0)
+        return "no server is configured";
+    return api_any_usable(a) ? NULL : "no server is usable";
+}
+
+bool api_any_usable(struct api *a)
+{
+    struct fleet_server v[256];
+    size_t n = fleet_servers(registry_fleet(a->d.registry), v, ARRAY_LEN(v));
+
+    for (size_t i = 0; i < n && i < ARRAY_LEN(v); i++)
+        if (v[i].state == FLEET_UP && v[i].known)
+            return true;
+    return false;
+}

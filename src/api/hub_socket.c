@@ -1,0 +1,141 @@
+/* One WebSocket of a client. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/hub_priv.h"
+#include "base/json.h"
+#include "base/log.h"
+#include "base/uuid.h"
+
+#define BEHIND_BYTES                                                                                         \
+    (256u << 10) /* queued for one socket: from here on progress and previews are left out  \
+                                   */
+
+static const struct ws_limits socket_limits = {
+    .message = 4u << 20, /* as aiohttp's, and ComfyUI's */
+    .ping_ms = 20000,
+    .pong_ms = 20000,
+    .write_ms = 60000,
+};
+
+void socket_free(struct hub_socket *k)
+{
+    k->hub->sockets--;
+    list_remove(&k->link);
+    free(k->sid);
+    free(k);
+}
+
+void socket_send(struct hub_socket *k, const struct out *o)
+{
+    struct bytes *f = o->legacy && !k->metadata ? o->legacy : o->frame;
+    size_t queued = ws_queued(k->ws);
+    bool passing = o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW;
+
+    if (passing && queued > BEHIND_BYTES)
+        return;
+    if (queued + f->len > k->hub->cfg.socket_bytes) {
+        ws_close(k->ws, 1013, "too far behind");
+        return;
+    }
+    k->sent_at = loop_now(k->hub->loop);
+    ws_send_frame(k->ws, f);
+}
+
+/* The first text that is a JSON object may be feature_flags; later ones and everything else are ignored, as a
+ * stock server does. Only the value true counts. */
+static void on_message(struct ws *w, enum ws_type type, const char *data, size_t n, void *arg)
+{
+    struct hub_socket *k = arg;
+    struct json whole, flags;
+    struct buf b = BUF_INIT;
+    struct out o = {.kind = OUT_PLAIN};
+
+    (void)w;
+    if (k->greeted || type != WS_TEXT || json_check(data, n, NULL, &whole, NULL) < 0 ||
+        json_type(whole) != JSON_OBJECT)
+        return;
+    k->greeted = true;
+    if (!json_str_eq(json_get(whole, "type"), "feature_flags"))
+        return;
+    flags = json_get(whole, "data");
+    k->flags = json_type(flags) == JSON_OBJECT;
+    k->metadata = json_is_true(json_get(flags, "supports_preview_metadata"));
+    event_put_feature_flags(&b, (struct json){k->hub->features, strlen(k->hub->features)});
+    o.frame = ws_frame_new(WS_TEXT, b.data, b.len);
+    socket_send(k, &o);
+    bytes_unref(o.frame);
+    buf_free(&b);
+}
+
+static void on_close(struct ws *w, int code, const char *reason, bool opened, void *arg)
+{
+    struct hub_socket *k = arg;
+    struct hub *h = k->hub;
+    struct hub_client *c = k->client;
+
+    (void)w;
+    (void)opened;
+    log_info(LOG_S("sid", k->sid), LOG_S("event", "socket_closed"), LOG_I("code", code),
+             LOG_S("reason", reason));
+    socket_free(k);
+    c->kept_until = loop_now(h->loop) + h->cfg.kept_ms;
+    streams_pump(h, c); /* those that waited for a turn on this socket */
+    client_drop_idle(h, c);
+}
+
+static const struct ws_handlers handlers = {.on_message = on_message, .on_close = on_close};
+
+static void deliver_kept(struct hub_socket *k)
+{
+    struct hub_client *c = k->client;
+
+    list_for_each_safe(it, &c->kept) {
+        struct out *o = list_entry(it, struct out, link);
+
+        socket_send(k, o);
+        out_free(o);
+    }
+    c->kept_bytes = 0;
+}
+
+void hub_accept(struct hub *h, struct http_req *req, const char *tenant, const char *client_id)
+{
+    struct hub_socket *k;
+    struct clock *clk = h->clock;
+    char made[UUID_SIZE];
+
+    if (h->sockets >= h->cfg.sockets_max) {
+        http_set(req, "Retry-After", "5");
+        http_reply_str(req, 503, "text/plain; charset=utf-8", "too many clients\n");
+        return;
+    }
+    k = xcalloc(1, sizeof(*k));
+    k->hub = h;
+    list_init(&k->link);
+    if (client_id == NULL || client_id[0] == '\0') { /* 32 hex digits, as a stock server makes them */
+        char *to = made;
+
+        uuid_v4(clk, made);
+        for (const char *p = made; *p; p++)
+            if (*p != '-')
+                *to++ = *p;
+        *to = '\0';
+        client_id = made;
+    }
+    k->sid = xstrdup(client_id);
+    k->sent_at = loop_now(h->loop);
+    h->sockets++;
+    k->ws = ws_accept(req, &socket_limits, &handlers, k);
+    if (k->ws == NULL) {
+        socket_free(k);
+        return;
+    }
+    k->client = client_get(h, tenant, client_id);
+    list_push_back(&k->client->sockets, &k->link);
+    log_info(LOG_S("sid", k->sid), LOG_S("event", "socket_open"), LOG_S("peer", ws_peer(k->ws)),
+             LOG_I("sockets", h->sockets));
+    socket_status(k, true);
+    deliver_kept(k);
+    stream_catch_up(k);
+}

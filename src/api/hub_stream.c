@@ -1,0 +1,555 @@
+/* What one client is told of one job, and when. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/hub_priv.h"
+#include "base/json.h"
+#include "comfy/history.h"
+#include "comfy/names.h"
+
+/* --- messages --- */
+
+struct out *out_text(enum out_kind kind, struct buf *text)
+{
+    struct out *o = xcalloc(1, sizeof(*o));
+
+    list_init(&o->link);
+    o->kind = kind;
+    o->frame = ws_frame_new(WS_TEXT, buf_str(text), text->len);
+    buf_free(text);
+    return o;
+}
+
+struct out *out_binary(enum out_kind kind, const void *p, size_t n)
+{
+    struct out *o = xcalloc(1, sizeof(*o));
+
+    list_init(&o->link);
+    o->kind = kind;
+    o->frame = ws_frame_new(WS_BINARY, p, n);
+    return o;
+}
+
+void out_free(struct out *o)
+{
+    list_remove(&o->link);
+    bytes_unref(o->frame);
+    bytes_unref(o->legacy);
+    free(o->node);
+    free(o);
+}
+
+/* --- jobs whose POST is not answered yet --- */
+
+struct expected {
+    char job[UUID_SIZE];
+    UT_hash_handle hh;
+};
+
+static struct expected *expected_find(struct hub *h, const char *job)
+{
+    struct expected *e;
+
+    HASH_FIND_STR(h->expected, job, e);
+    return e;
+}
+
+void hub_expect(struct hub *h, const char *job)
+{
+    struct expected *e = expected_find(h, job);
+
+    if (e)
+        return;
+    e = xcalloc(1, sizeof(*e));
+    memcpy(e->job, job, UUID_LEN);
+    HASH_ADD_STR(h->expected, job, e);
+}
+
+void hub_release(struct hub *h, const char *job)
+{
+    struct expected *e = expected_find(h, job);
+    struct hub_stream *s;
+
+    if (e) {
+        HASH_DEL(h->expected, e);
+        free(e);
+    }
+    HASH_FIND_STR(h->streams, job, s);
+    if (s && s->held) {
+        s->held = false;
+        streams_pump(h, s->client);
+    }
+}
+
+void expected_free_all(struct hub *h)
+{
+    struct expected *e, *tmp;
+
+    HASH_ITER(hh, h->expected, e, tmp) {
+        HASH_DEL(h->expected, e);
+        free(e);
+    }
+}
+
+/* --- streams --- */
+
+struct hub_stream *stream_add(struct hub *h, const struct job_summary *j)
+{
+    struct hub_stream *s = xcalloc(1, sizeof(*s));
+
+    memcpy(s->job, j->id, UUID_SIZE);
+    s->client = client_get(h, j->tenant, j->client_id);
+    s->client->submitted |= s->client->id[0] != '\0';
+    s->held = expected_find(h, j->id) != NULL;
+    list_init(&s->queue);
+    list_push_back(&s->client->streams, &s->link);
+    s->client->untold++;
+    s->client->tenant->untold++;
+    HASH_ADD_STR(h->streams, job, s);
+    return s;
+}
+
+static void mark_told(struct hub *h, struct hub_stream *s)
+{
+    if (s->told)
+        return;
+    s->told = true;
+    s->client->untold--;
+    s->client->tenant->untold--;
+    s->client->status_due = true;
+    status_later(h);
+}
+
+void stream_free(struct hub *h, struct hub_stream *s)
+{
+    mark_told(h, s);
+    list_for_each_safe(it, &s->queue)
+        out_free(list_entry(it, struct out, link));
+    list_remove(&s->link);
+    HASH_DEL(h->streams, s);
+    bytes_unref(s->progress_state);
+    free(s->executing);
+    for (size_t i = 0; i < s->n_announced; i++)
+        free(s->announced[i]);
+    free(s->announced);
+    free(s);
+}
+
+static bool negotiated(const struct hub_client *c)
+{
+    list_for_each(it, &c->sockets)
+        if (!list_entry(it, struct hub_socket, link)->flags)
+            return false;
+    return true;
+}
+
+/* Something happened to it for the first time: it takes its place behind those that began before. */
+static void stream_begin(struct hub *h, struct hub_stream *s)
+{
+    struct list *after = &s->client->streams;
+
+    if (s->begun)
+        return;
+    s->begun = true;
+    s->serial = !list_empty(&s->client->sockets) && !negotiated(s->client);
+    s->open_at = loop_now(h->loop) + h->cfg.settle_ms;
+    list_for_each(it, &s->client->streams)
+        if (list_entry(it, struct hub_stream, link)->begun && it != &s->link)
+            after = it;
+    list_remove(&s->link);
+    list_insert_after(after, &s->link);
+    if (!timer_is_set(&h->settle))
+        timer_set(&h->settle, h->cfg.settle_ms);
+}
+
+static bool is_first(const struct hub_stream *s)
+{
+    return s->client->streams.next == &s->link;
+}
+
+/* May its messages go out now? ended: the whole story is there, so there is nothing to wait for. */
+static bool may_tell(struct hub *h, const struct hub_stream *s)
+{
+    if (s->held || !s->begun || (s->serial && !is_first(s)))
+        return false;
+    return s->ended || loop_now(h->loop) >= s->open_at;
+}
+
+static void tell(struct hub *h, struct hub_stream *s, struct out *o)
+{
+    struct hub_client *c = s->client;
+    bool last = o->last;
+
+    if (o->kind == OUT_END && !last)
+        mark_told(h, s); /* before the status that follows it */
+    if (list_empty(&c->sockets)) {
+        client_keep(h, c, s, o);
+    } else {
+        list_for_each_safe(it, &c->sockets) {
+            struct hub_socket *k = list_entry(it, struct hub_socket, link);
+
+            if (o->kind == OUT_STATUS)
+                socket_status(k, false);
+            else
+                socket_send(k, o);
+        }
+        out_free(o);
+    }
+}
+
+/* Tells what may be told. A stream whose last message went out is gone, and the next takes its turn. */
+void streams_pump(struct hub *h, struct hub_client *c)
+{
+    int64_t wait = 0, now = loop_now(h->loop);
+
+    list_for_each_safe(it, &c->streams) {
+        struct hub_stream *s = list_entry(it, struct hub_stream, link);
+        bool last = false;
+
+        if (!may_tell(h, s)) {
+            if (s->begun && !s->held && !s->ended && s->open_at > now &&
+                (wait == 0 || s->open_at - now < wait))
+                wait = s->open_at - now;
+            continue;
+        }
+        while (!last && !list_empty(&s->queue)) {
+            struct out *o = list_first(&s->queue, struct out, link);
+
+            last = o->last;
+            list_remove(&o->link);
+            tell(h, s, o);
+        }
+        if (last)
+            stream_free(h, s);
+    }
+    if (wait && !timer_is_set(&h->settle))
+        timer_set(&h->settle, wait);
+}
+
+/* Only the latest of its kind is of use to somebody who has not seen the ones before. */
+static void drop_older(struct hub_stream *s, const struct out *o)
+{
+    list_for_each_safe(it, &s->queue) {
+        struct out *old = list_entry(it, struct out, link);
+
+        if (old->kind == o->kind &&
+            ((o->kind == OUT_PROGRESS && old->event == o->event) ||
+             (o->kind == OUT_PREVIEW && strcmp(old->node ? old->node : "", o->node ? o->node : "") == 0)))
+            out_free(old);
+    }
+}
+
+void stream_push(struct hub *h, struct hub_stream *s, struct out *o)
+{
+    stream_begin(h, s);
+    if (o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW)
+        drop_older(s, o);
+    list_push_back(&s->queue, &o->link);
+    streams_pump(h, s->client);
+}
+
+void stream_catch_up(struct hub_socket *k)
+{
+    struct hub_client *c = k->client;
+    struct out o = {.kind = OUT_PLAIN};
+    struct buf b = BUF_INIT;
+
+    list_for_each(it, &c->streams) {
+        struct hub_stream *s = list_entry(it, struct hub_stream, link);
+
+        if (!may_tell(k->hub, s) || s->executing == NULL)
+            continue;
+        event_put_executing(&b, s->executing, s->executing, s->job);
+        o.frame = ws_frame_new(WS_TEXT, b.data, b.len);
+        socket_send(k, &o);
+        bytes_unref(o.frame);
+        buf_clear(&b);
+        if (s->progress_state) {
+            o.frame = s->progress_state;
+            socket_send(k, &o);
+        }
+    }
+    buf_free(&b);
+}
+
+bool hub_shows_pending(struct hub *h, const char *job)
+{
+    struct hub_stream *s;
+
+    HASH_FIND_STR(h->streams, job, s);
+    return s && s->begun && s->serial && !is_first(s);
+}
+
+void hub_each_ended(struct hub *h, const char *tenant,
+                    void (*cb)(const char *job, const char *client_id, void *arg), void *arg)
+{
+    struct hub_client *c, *tmp;
+
+    HASH_ITER(hh, h->clients, c, tmp) {
+        if (strcmp(c->tenant->name, tenant) != 0)
+            continue;
+        list_for_each(it, &c->streams) {
+            struct hub_stream *s = list_entry(it, struct hub_stream, link);
+
+            if (s->ended && !s->told)
+                cb(s->job, c->id, arg);
+        }
+    }
+}
+
+/* --- from the server's words to the client's --- */
+
+static void announce(struct hub_stream *s, const char *node)
+{
+    s->announced = xrealloc(s->announced, (s->n_announced + 1) * sizeof(char *));
+    s->announced[s->n_announced++] = xstrdup(node);
+}
+
+static bool announced(const struct hub_stream *s, const char *node)
+{
+    for (size_t i = 0; i < s->n_announced; i++)
+        if (strcmp(s->announced[i], node) == 0)
+            return true;
+    return false;
+}
+
+static void rename_output(void *arg, const struct history_output *o, struct history_names *n)
+{
+    const struct job_summary *j = arg;
+    char *sub;
+
+    if (o->kind != HISTORY_FILE)
+        return;
+    sub = json_strdup(o->subfolder);
+    name_put_virtual(&n->subfolder, j->id, (unsigned)j->attempt, sub ? sub : "");
+    n->set_subfolder = true;
+    free(sub);
+}
+
+static void put_executed(struct buf *b, const struct job_summary *j, const struct event *ev)
+{
+    char *node = json_strdup(ev->node), *display = json_strdup(ev->display_node);
+    struct buf out = BUF_INIT;
+    struct json output = {0};
+
+    if (json_type(ev->output) == JSON_OBJECT) {
+        history_put_node_output(&out, ev->node, ev->output, rename_output, (void *)j);
+        output = (struct json){buf_str(&out), out.len};
+    }
+    event_put_executed(b, node ? node : "", display ? display : node ? node : "", output, j->id);
+    free(node);
+    free(display);
+    buf_free(&out);
+}
+
+static struct hub_stream *stream_of(struct hub *h, const struct job_summary *j)
+{
+    struct hub_stream *s;
+
+    HASH_FIND_STR(h->streams, j->id, s);
+    return s ? s : stream_add(h, j);
+}
+
+static void set_executing(struct hub_stream *s, struct json node)
+{
+    free(s->executing);
+    s->executing = json_strdup(node);
+}
+
+void hub_on_event(struct hub *h, const struct runner_job_view *job, const char *text, size_t n)
+{
+    struct hub_stream *s = stream_of(h, job->s);
+    enum out_kind kind = OUT_PLAIN;
+    struct buf b = BUF_INIT;
+    struct event ev;
+    struct out *o;
+    char *node;
+
+    if (event_parse(text, n, &ev, NULL) < 0)
+        return;
+    switch (ev.kind) {
+    case EVENT_STATUS:
+    case EVENT_FEATURE_FLAGS: return;
+    case EVENT_EXECUTION_START:
+        if (s->started)
+            return;
+        s->started = true;
+        break;
+    case EVENT_EXECUTION_CACHED:
+        if (s->cached)
+            return;
+        s->cached = true;
+        break;
+    case EVENT_EXECUTING: set_executing(s, ev.node); break;
+    case EVENT_EXECUTED:
+        node = json_strdup(ev.node);
+        announce(s, node ? node : "");
+        free(node);
+        put_executed(&b, job->s, &ev);
+        break;
+    case EVENT_PROGRESS:
+    case EVENT_PROGRESS_STATE: kind = OUT_PROGRESS; break;
+    default: break;
+    }
+    if (b.len == 0 && json_type(ev.prompt_id) == JSON_STRING && !json_str_eq(ev.prompt_id, job->s->id))
+        event_put_with_prompt_id(&b, &ev, job->s->id);
+    else if (b.len == 0)
+        buf_put(&b, text, n);
+    o = out_text(kind, &b);
+    o->event = ev.kind;
+    if (ev.kind == EVENT_PROGRESS_STATE) {
+        bytes_unref(s->progress_state);
+        s->progress_state = bytes_ref(o->frame);
+    }
+    stream_push(h, s, o);
+}
+
+void hub_on_frame(struct hub *h, const struct runner_job_view *job, const void *data, size_t n)
+{
+    struct hub_stream *s = stream_of(h, job->s);
+    struct buf b = BUF_INIT;
+    struct frame f;
+    struct out *o;
+
+    if (frame_parse(data, n, &f, NULL) < 0)
+        return;
+    if (f.type == FRAME_IMAGE_META) {
+        if (json_str_eq(json_get(f.meta, "prompt_id"), job->s->id))
+            buf_put(&b, data, n);
+        else
+            frame_put_with_prompt_id(&b, &f, job->s->id);
+        o = out_binary(OUT_PREVIEW, b.data, b.len);
+        buf_clear(&b);
+        frame_put_legacy(&b, &f);
+        o->legacy = ws_frame_new(WS_BINARY, b.data, b.len);
+    } else {
+        o = out_binary(f.type == FRAME_IMAGE ? OUT_PREVIEW : OUT_PLAIN, data, n);
+    }
+    if (frame_is_product(&f))
+        o->kind = OUT_PRODUCT;
+    o->node = xstrdup_null(s->executing);
+    buf_free(&b);
+    stream_push(h, s, o);
+}
+
+/* --- the end --- */
+
+static struct json error_field(const struct json *detail, const char *key)
+{
+    return json_type(*detail) == JSON_OBJECT ? json_get(*detail, key) : (struct json){0};
+}
+
+static void put_error(struct buf *b, const struct job_summary *j, const struct job_error *e)
+{
+    struct json detail = {0};
+    char *node = NULL, *type = NULL, *kind = NULL, *what = NULL;
+    struct event_error x = {.prompt_id = j->id, .timestamp = j->finished_at};
+
+    if (e->detail && json_check(e->detail, strlen(e->detail), NULL, &detail, NULL) < 0)
+        detail = (struct json){0};
+    if (e->code == JOB_EXECUTION_ERROR || e->code == JOB_OUT_OF_MEMORY) {
+        node = json_strdup(error_field(&detail, "node_id"));
+        type = json_strdup(error_field(&detail, "node_type"));
+        kind = json_strdup(error_field(&detail, "exception_type"));
+        what = json_strdup(error_field(&detail, "exception_message"));
+        x.traceback = error_field(&detail, "traceback");
+        x.executed = error_field(&detail, "executed");
+        x.current_inputs = error_field(&detail, "current_inputs");
+        x.current_outputs = error_field(&detail, "current_outputs");
+    }
+    if (what == NULL)
+        what = e->server
+                   ? xasprintf("%s: %s (server %s, attempt %d)", job_code_name(e->code),
+                               e->message ? e->message : "no reason given", e->server, e->attempt)
+                   : xasprintf("%s: %s", job_code_name(e->code), e->message ? e->message : "no reason given");
+    x.node_id = node ? node : "";
+    x.node_type = type ? type : "";
+    x.exception_type = kind ? kind : job_code_name(e->code);
+    x.exception_message = what;
+    event_put_error(b, &x);
+    free(node);
+    free(type);
+    free(kind);
+    free(what);
+}
+
+/* What its socket did not carry, because it dropped, is said now: there are clients that take results from
+ * `executed` alone. history has the names as clients see them. */
+static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_summary *j,
+                        struct bytes *history)
+{
+    struct json whole, node, output;
+    struct buf b = BUF_INIT;
+    struct json_iter it;
+
+    if (!s->started) {
+        event_put_start(&b, j->id, j->started_at);
+        stream_push(h, s, out_text(OUT_PLAIN, &b));
+        s->started = true;
+    }
+    if (!s->cached) {
+        event_put_cached(&b, (struct json){0}, j->id, j->started_at);
+        stream_push(h, s, out_text(OUT_PLAIN, &b));
+        s->cached = true;
+    }
+    if (history == NULL || json_check(history->data, history->len, NULL, &whole, NULL) < 0)
+        return;
+    it = json_iter(json_get(whole, "outputs"));
+    while (json_next(&it, &node, &output)) {
+        char *id = json_strdup(node);
+
+        if (id && !announced(s, id)) {
+            event_put_executed(&b, id, id, output, j->id);
+            stream_push(h, s, out_text(OUT_PLAIN, &b));
+        }
+        free(id);
+    }
+}
+
+static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_job_view *job,
+                       enum job_state from, const struct runner_end *end)
+{
+    const struct job_summary *j = job->s;
+    struct buf b = BUF_INIT;
+    struct out *o;
+
+    if (j->state == JOB_SUCCEEDED) {
+        tell_missed(h, s, j, end->history);
+        event_put_success(&b, j->id, j->finished_at);
+    } else if (j->state != JOB_CANCELED) {
+        put_error(&b, j, end->error);
+    } else if (from != JOB_QUEUED) {
+        event_put_interrupted(&b, j->id, s->executing ? s->executing : "", "", (struct json){0},
+                              j->finished_at);
+    }
+    stream_begin(h, s);
+    if (b.len) {
+        o = out_text(OUT_END, &b);
+    } else { /* canceled while it waited: as on a stock server nothing but status tells of it */
+        o = xcalloc(1, sizeof(*o));
+        list_init(&o->link);
+        o->kind = OUT_STATUS;
+        mark_told(h, s);
+    }
+    list_push_back(&s->queue, &o->link);
+    o = xcalloc(1, sizeof(*o));
+    o->kind = OUT_STATUS;
+    list_push_back(&s->queue, &o->link);
+    event_put_executing(&b, NULL, NULL, j->id);
+    o = out_text(OUT_END, &b);
+    o->last = true;
+    list_push_back(&s->queue, &o->link);
+    s->ended = true;
+    streams_pump(h, s->client);
+}
+
+void hub_on_change(struct hub *h, const struct runner_job_view *job, enum job_state from,
+                   const struct runner_end *end)
+{
+    struct hub_stream *s = stream_of(h, job->s);
+
+    s->client->status_due = true;
+    status_later(h);
+    if (end)
+        stream_end(h, s, job, from, end);
+}

@@ -1,0 +1,37 @@
+/* The native dialect's handlers; the table that binds them to paths is in native_routes.c. */
+#ifndef API_NATIVE_H
+#define API_NATIVE_H
+
+#include "api/api_priv.h"
+
+/* native_prompt.c */
+api_route_cb native_post_prompt;
+/* native_queue.c */
+api_route_cb native_get_prompt, native_get_queue, native_post_queue, native_post_interrupt;
+/* native_history.c */
+api_route_cb native_get_history, native_get_history_one, native_post_history;
+/* native_files.c */
+api_route_cb native_get_view, native_post_upload;
+/* native_info.c */
+void native_info_fini(struct api *a);
+api_route_cb native_get_object_info, native_get_object_info_class, native_get_features,
+    native_get_system_stats;
+/* native_routes.c */
+api_route_cb native_ws;
+
+/* native_entry.c: [number, id, graph, extra_data, outputs to execute]; rec has JOB_PART_GRAPH. */
+void native_put_item(struct buf *b, const struct job_record *rec);
+/* "<id>": {"prompt": …, "outputs": …, "status": …, "meta": …}; rec has JOB_PART_GRAPH and JOB_PART_HISTORY. */
+void native_put_entry(struct buf *b, const struct job_record *rec);
+
+/* Stock answers to what ComfyUI fails on: 500 there; a clear 400 here, in the shape its clients parse. */
+void native_bad_body(struct http_req *req, const char *what);
+
+/* Answers 200 without a body once everything that was started has ended. */
+struct native_many;
+struct native_many *many_new(struct api *a, struct http_req *req);
+void many_start(struct native_many *m);
+void many_end(struct native_many *m);  /* of one thing that was started */
+void many_done(struct native_many *m); /* nothing more will be started */
+
+#endif

@@ -1,0 +1,67 @@
+/* How the native dialect shows a job: the five-element item of /queue, which is also history's "prompt". */
+#include "api/native.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "comfy/graph.h"
+
+static struct json span_of(const struct bytes *b, const char *otherwise)
+{
+    return b ? (struct json){b->data, b->len} : (struct json){otherwise, strlen(otherwise)};
+}
+
+/* The server's counter is an int, a client's own number a float. */
+static void put_number(struct buf *b, const struct job_summary *s)
+{
+    if (fabs(s->number) == (double)s->seq)
+        buf_printf(b, "%lld", (long long)s->number);
+    else
+        json_put_double(b, s->number);
+}
+
+/* extra_data as it was sent, with the client's own id in it. */
+static void put_extra_data(struct buf *b, const struct job_record *rec)
+{
+    struct json extra = span_of(rec->extra_data, "{}");
+    bool empty = json_count(extra) == 0;
+
+    if (rec->s.client_id == NULL) {
+        json_put(b, extra);
+        return;
+    }
+    buf_put(b, extra.p, extra.n - 1); /* without the closing brace */
+    buf_puts(b, empty ? "\"client_id\": " : ", \"client_id\": ");
+    json_put_str(b, rec->s.client_id);
+    buf_putc(b, '}');
+}
+
+void native_put_item(struct buf *b, const struct job_record *rec)
+{
+    buf_putc(b, '[');
+    put_number(b, &rec->s);
+    buf_puts(b, ", ");
+    json_put_str(b, rec->s.id);
+    buf_puts(b, ", ");
+    json_put(b, span_of(rec->graph, "{}"));
+    buf_puts(b, ", ");
+    put_extra_data(b, rec);
+    buf_puts(b, ", ");
+    json_put(b, span_of(rec->targets, "[]"));
+    buf_putc(b, ']');
+}
+
+void native_put_entry(struct buf *b, const struct job_record *rec)
+{
+    static const char *const parts[] = {"outputs", "status", "meta"};
+    struct json whole = span_of(rec->history, "{}");
+
+    json_put_str(b, rec->s.id);
+    buf_puts(b, ": {\"prompt\": ");
+    native_put_item(b, rec);
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        buf_printf(b, ", \"%s\": ", parts[i]);
+        json_put(b, json_get(whole, parts[i]));
+    }
+    buf_putc(b, '}');
+}

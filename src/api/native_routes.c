@@ -1,0 +1,63 @@
+/* The native dialect's part of the route table. What is not here and is only read goes to the primary server: its
+ * frontend, extensions, templates, models. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/native.h"
+
+void native_ws(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    char *id = api_query(req, "clientId");
+
+    (void)p;
+    if (a->runner == NULL)
+        http_reply_str(req, 503, "text/plain; charset=utf-8", "starting\n");
+    else
+        hub_accept(a->hub, req, api_tenant(a, req), id);
+    free(id);
+}
+
+static void no_primary(struct http_req *req, const char *why, void *arg)
+{
+    (void)why;
+    (void)arg;
+    http_reply_str(req, 502, "text/plain; charset=utf-8", "no ComfyUI server can be reached\n");
+}
+
+/* Reading only: what changes a server is no business of a gateway in front of many. */
+static void from_primary(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    const char *name = registry_primary(a->d.registry);
+    struct http_client *c = name ? registry_client(a->d.registry, name) : NULL;
+    struct http_pass pass = {.on_unreachable = no_primary};
+
+    (void)p;
+    if (c)
+        http_pass_through(req, c, &pass);
+    else
+        no_primary(req, "", NULL);
+}
+
+const struct api_route native_routes[] = {
+    {"POST", "/prompt", API_TWIN | API_CHANGES, native_post_prompt, "submit a job"},
+    {"GET", "/prompt", API_TWIN, native_get_prompt, "how many jobs are left"},
+    {"GET", "/queue", API_TWIN, native_get_queue, "what waits and what runs"},
+    {"POST", "/queue", API_TWIN | API_CHANGES, native_post_queue, "take waiting jobs away"},
+    {"POST", "/interrupt", API_TWIN | API_CHANGES, native_post_interrupt,
+     "stop a job, or the caller's running ones"},
+    {"GET", "/history", API_TWIN, native_get_history, "ended jobs, oldest first"},
+    {"GET", "/history/{id}", API_TWIN, native_get_history_one, "one ended job"},
+    {"POST", "/history", API_TWIN | API_CHANGES, native_post_history, "take ended jobs out of history"},
+    {"GET", "/view", API_TWIN, native_get_view, "a file by its names"},
+    {"POST", "/upload/image", API_TWIN | API_CHANGES, native_post_upload, "store a file that jobs may read"},
+    {"GET", "/object_info", API_TWIN, native_get_object_info, "all node classes of the fleet"},
+    {"GET", "/object_info/{class}", API_TWIN, native_get_object_info_class, "one node class"},
+    {"GET", "/features", API_TWIN, native_get_features, "what this server supports"},
+    {"GET", "/system_stats", API_TWIN, native_get_system_stats, "versions and devices of the fleet"},
+    {"GET", "/ws", API_TWIN, native_ws, "events, by WebSocket"},
+    {"GET", "/embeddings", API_TWIN, from_primary, "names of embeddings"},
+    {"GET", "/models", API_TWIN, from_primary, "model folders"},
+    {"GET", "/models/{folder...}", API_TWIN, from_primary, "names of models"},
+    {"GET", "/extensions", API_TWIN, from_primary, "the frontend's extensions"},
+    {NULL, NULL, 0, NULL, NULL},
+};

@@ -1,0 +1,8 @@
+/* The subcommands. Each gets its own name as argv[0] and gives the exit status (enum cli_status). */
+#ifndef CLI_CLI_H
+#define CLI_CLI_H
+
+int run_main(int argc, char **argv);
+int config_main(int argc, char **argv);
+
+#endif

@@ -1,0 +1,462 @@
+/* What a server has and is: node classes, models, statistics, settings, logs. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "sim/server_impl.h"
+
+/* --- node classes --- */
+
+static void reply_all_classes(struct http_req *r, void *arg)
+{
+    struct sim_server *s = arg;
+    struct buf b = BUF_INIT;
+    size_t n;
+    const struct node_class *c = node_classes(&n);
+
+    buf_putc(&b, '{');
+    for (size_t i = 0; i < n; i++) {
+        struct val *info = node_info(&c[i], &s->files, &s->models);
+
+        if (i > 0)
+            buf_puts(&b, ", ");
+        json_put_str(&b, c[i].name);
+        buf_puts(&b, ": ");
+        val_put(&b, info);
+        val_free(info);
+    }
+    buf_putc(&b, '}');
+    reply_json(r, 200, &b);
+}
+
+void get_object_info(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    int64_t ms;
+
+    (void)rest;
+    if (faults_strike(&s->faults, FAULT_OBJECT_INFO_SLOW, &ms))
+        server_later(s, r, ms, reply_all_classes, NULL, s);
+    else
+        reply_all_classes(r, s);
+}
+
+void get_object_info_one(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT, name = BUF_INIT;
+    const struct node_class *c = NULL;
+
+    if (http_unescape(rest, strlen(rest), false, &name) == 0)
+        c = node_find(buf_str(&name));
+    buf_putc(&b, '{');
+    if (c) {
+        struct val *info = node_info(c, &s->files, &s->models);
+
+        json_put_str(&b, c->name);
+        buf_puts(&b, ": ");
+        val_put(&b, info);
+        val_free(info);
+    }
+    buf_putc(&b, '}');
+    buf_free(&name);
+    reply_json(r, 200, &b);
+}
+
+/* --- models --- */
+
+static const char *const folders[] = {
+    "checkpoints",  "configs",        "loras",
+    "vae",          "text_encoders",  "diffusion_models",
+    "clip_vision",  "style_models",   "embeddings",
+    "diffusers",    "vae_approx",     "controlnet",
+    "gligen",       "upscale_models", "latent_upscale_models",
+    "custom_nodes", "hypernetworks",  "photomaker",
+    "classifiers",  "model_patches",  "audio_encoders",
+};
+
+static bool folder_known(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++)
+        if (strcmp(folders[i], name) == 0)
+            return true;
+    return false;
+}
+
+void get_models(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    (void)s;
+    (void)rest;
+    jsonw_init(&w, &b);
+    jsonw_arr(&w);
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++)
+        jsonw_str(&w, folders[i]);
+    jsonw_arr_end(&w);
+    reply_json(r, 200, &b);
+}
+
+static int held_folder(const char *name)
+{
+    for (int f = 0; f < MODELS_FOLDERS; f++)
+        if (strcmp(models_folder_name((enum model_folder)f), name) == 0)
+            return f;
+    return -1;
+}
+
+void get_models_one(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    int f = held_folder(rest);
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    if (!folder_known(rest)) {
+        http_reply_empty(r, 404);
+        return;
+    }
+    jsonw_init(&w, &b);
+    jsonw_arr(&w);
+    for (size_t i = 0; f >= 0 && i < s->models.n[f]; i++)
+        jsonw_str(&w, s->models.name[f][i]);
+    jsonw_arr_end(&w);
+    reply_json(r, 200, &b);
+}
+
+static void put_folder(struct jsonw *w, const struct sim_server *s, const char *name)
+{
+    char *path = xasprintf("%s/models/%s", s->files.base, name);
+
+    jsonw_arr(w);
+    jsonw_str(w, path);
+    jsonw_arr_end(w);
+    free(path);
+}
+
+void get_experiment_models(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    (void)rest;
+    jsonw_init(&w, &b);
+    jsonw_arr(&w);
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        if (strcmp(folders[i], "configs") == 0 || strcmp(folders[i], "custom_nodes") == 0)
+            continue;
+        jsonw_obj(&w);
+        jsonw_kstr(&w, "name", folders[i]);
+        jsonw_key(&w, "folders");
+        put_folder(&w, s, folders[i]);
+        jsonw_obj_end(&w);
+    }
+    jsonw_arr_end(&w);
+    reply_json(r, 200, &b);
+}
+
+void get_experiment_models_one(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    int f = held_folder(rest);
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    if (!folder_known(rest) || strcmp(rest, "configs") == 0 || strcmp(rest, "custom_nodes") == 0) {
+        http_reply_empty(r, 404);
+        return;
+    }
+    jsonw_init(&w, &b);
+    jsonw_arr(&w);
+    for (size_t i = 0; f >= 0 && i < s->models.n[f]; i++) {
+        jsonw_obj(&w);
+        jsonw_kstr(&w, "name", s->models.name[f][i]);
+        jsonw_kint(&w, "pathIndex", 0);
+        jsonw_kint(&w, "modified", 1700000000);
+        jsonw_kint(&w, "created", 1700000000);
+        jsonw_kint(&w, "size", 2ll << 30);
+        jsonw_obj_end(&w);
+    }
+    jsonw_arr_end(&w);
+    reply_json(r, 200, &b);
+}
+
+void get_folder_paths(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    (void)rest;
+    jsonw_init(&w, &b);
+    jsonw_obj(&w);
+    for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
+        jsonw_key(&w, folders[i]);
+        put_folder(&w, s, folders[i]);
+    }
+    jsonw_obj_end(&w);
+    reply_json(r, 200, &b);
+}
+
+/* --- facts about the server --- */
+
+static void reply_text(struct http_req *r, const char *json)
+{
+    http_reply_str(r, 200, "application/json; charset=utf-8", json);
+}
+
+void get_embeddings(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    (void)s;
+    (void)rest;
+    reply_text(r, "[]");
+}
+
+void get_extensions(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    (void)s;
+    (void)rest;
+    reply_text(r, "[]");
+}
+
+void get_empty_object(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    (void)s;
+    (void)rest;
+    reply_text(r, "{}");
+}
+
+void get_users(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    (void)s;
+    (void)rest;
+    reply_text(r, "{\"storage\": \"server\", \"migrated\": true}");
+}
+
+void get_bare_404(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    (void)s;
+    (void)rest;
+    http_reply_empty(r, 404);
+}
+
+void get_features(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT;
+
+    (void)rest;
+    server_features(s, &b);
+    reply_json(r, 200, &b);
+}
+
+static void put_device(struct jsonw *w, const struct sim_server *s)
+{
+    int64_t total = models_vram_total(), left = total - models_vram_used(&s->models);
+    char *name = xasprintf("cuda:0 Simulated GPU (%s) : cudaMallocAsync", s->name);
+
+    jsonw_obj(w);
+    jsonw_kstr(w, "name", name);
+    jsonw_kstr(w, "type", "cuda");
+    jsonw_kint(w, "index", 0);
+    jsonw_kint(w, "vram_total", total);
+    jsonw_kint(w, "vram_free", left);
+    jsonw_kint(w, "torch_vram_total", total - left);
+    jsonw_kint(w, "torch_vram_free", 0);
+    jsonw_obj_end(w);
+    free(name);
+}
+
+void get_system_stats(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    int64_t page = sysconf(_SC_PAGESIZE), total = sysconf(_SC_PHYS_PAGES) * page;
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    (void)rest;
+    jsonw_init(&w, &b);
+    jsonw_obj(&w);
+    jsonw_key(&w, "system");
+    jsonw_obj(&w);
+    jsonw_kstr(&w, "os", "posix");
+    jsonw_kint(&w, "ram_total", total);
+    jsonw_kint(&w, "ram_free", sysconf(_SC_AVPHYS_PAGES) * page);
+    jsonw_kstr(&w, "comfyui_version", VERSION_PLAYED);
+    jsonw_kstr(&w, "required_frontend_version", "1.32.9");
+    jsonw_kstr(&w, "installed_templates_version", "0.1.95");
+    jsonw_kstr(&w, "required_templates_version", "0.7.25");
+    jsonw_kstr(&w, "python_version", "3.11.7 (simulated)");
+    jsonw_kstr(&w, "pytorch_version", "2.11.0+simulated");
+    jsonw_kbool(&w, "embedded_python", false);
+    jsonw_key(&w, "argv");
+    jsonw_arr(&w);
+    jsonw_str(&w, "comfymux-sim");
+    jsonw_str(&w, s->name);
+    jsonw_arr_end(&w);
+    jsonw_obj_end(&w);
+    jsonw_key(&w, "devices");
+    jsonw_arr(&w);
+    put_device(&w, s);
+    jsonw_arr_end(&w);
+    jsonw_obj_end(&w);
+    reply_json(r, 200, &b);
+}
+
+void get_index(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT;
+
+    (void)rest;
+    buf_printf(
+        &b,
+        "<!doctype html><title>%s</title><h1>%s</h1><p>A simulated ComfyUI server (comfymux sim, plays "
+        "%s). It has no frontend of its own: point one at it, or POST /prompt.</p>\n",
+        "comfymux sim", "comfymux sim", VERSION_PLAYED);
+    http_set(r, "Cache-Control", "no-cache");
+    http_set(r, "Pragma", "no-cache");
+    http_set(r, "Expires", "0");
+    http_reply(r, 200, "text/html", b.data, b.len);
+    buf_free(&b);
+    (void)s;
+}
+
+void get_ws(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf sid = BUF_INIT;
+
+    (void)rest;
+    (void)http_query_get(http_req_query(r), "clientId", &sid);
+    hub_accept(s->hub, r, buf_str(&sid), &s->clock);
+    buf_free(&sid);
+}
+
+/* --- settings --- */
+
+void get_settings(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT;
+
+    (void)rest;
+    val_put(&b, s->settings);
+    reply_json(r, 200, &b);
+}
+
+void get_setting(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT, id = BUF_INIT;
+    const struct val *v = NULL;
+
+    if (http_unescape(rest, strlen(rest), false, &id) == 0)
+        v = val_getn(s->settings, buf_str(&id), id.len);
+    if (v)
+        val_put(&b, v);
+    else
+        buf_puts(&b, "null");
+    buf_free(&id);
+    reply_json(r, 200, &b);
+}
+
+struct setting {
+    struct sim_server *s;
+    char *id; /* NULL: merge an object */
+};
+
+static void setting_gone(struct http_req *r, void *arg)
+{
+    struct setting *x = arg;
+
+    (void)r;
+    free(x->id);
+    free(x);
+}
+
+static void setting_read(struct http_req *r, struct bytes *body, void *arg)
+{
+    struct setting *x = arg;
+    struct val *v = val_parse(body->data, body->len, NULL);
+
+    http_on_abort(r, NULL, NULL);
+    if (!v || (!x->id && v->type != VAL_OBJ)) {
+        val_free(v);
+        reply_500(r);
+    } else {
+        if (x->id) {
+            val_set(x->s->settings, x->id, v);
+        } else {
+            val_each(m, v) val_setn(x->s->settings, m->key, m->keylen, val_copy(m->value));
+            val_free(v);
+        }
+        http_reply_empty(r, 200);
+    }
+    setting_gone(r, x);
+}
+
+static void read_setting(struct sim_server *s, struct http_req *r, char *id)
+{
+    struct setting *x = xcalloc(1, sizeof(*x));
+
+    *x = (struct setting){s, id};
+    http_on_abort(r, setting_gone, x);
+    http_body_read_all(r, 1 << 20, setting_read, x);
+}
+
+void post_settings(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    (void)rest;
+    read_setting(s, r, NULL);
+}
+
+void post_setting(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf id = BUF_INIT;
+
+    if (http_unescape(rest, strlen(rest), false, &id) < 0) {
+        buf_free(&id);
+        reply_500(r);
+        return;
+    }
+    read_setting(s, r, buf_take(&id));
+}
+
+/* --- logs --- */
+
+void get_internal_logs(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT, text = BUF_INIT;
+
+    (void)rest;
+    buf_printf(&text, "2026-01-01T00:00:00.000000 - simulated server %s, prompts run: %u\n", s->name,
+               s->started);
+    json_put_str(&b, buf_str(&text));
+    buf_free(&text);
+    reply_json(r, 200, &b);
+}
+
+void get_internal_logs_raw(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    struct buf b = BUF_INIT, text = BUF_INIT;
+
+    (void)rest;
+    buf_printf(&text, "simulated server %s, prompts run: %u\n", s->name, s->started);
+    buf_puts(&b, "{\"entries\": [{\"t\": \"2026-01-01T00:00:00.000000\", \"m\": ");
+    json_put_str(&b, buf_str(&text));
+    buf_puts(&b, "}], \"size\": {\"cols\": 80, \"rows\": 24}}");
+    buf_free(&text);
+    reply_json(r, 200, &b);
+}
+
+static void logs_read(struct http_req *r, struct bytes *body, void *arg)
+{
+    struct val *v = val_parse(body->data, body->len, NULL);
+
+    (void)arg;
+    if (v && val_get(v, "clientId") && val_get(v, "enabled"))
+        http_reply_empty(r, 200);
+    else
+        reply_500(r);
+    val_free(v);
+}
+
+/* Taken note of and nothing more: this server writes no log worth sending. */
+void patch_logs(struct sim_server *s, struct http_req *r, const char *rest)
+{
+    (void)s;
+    (void)rest;
+    http_body_read_all(r, 1 << 20, logs_read, NULL);
+}

@@ -1,0 +1,404 @@
+/* The threads: one writer that commits in groups, one reader, and the way back to the loop.
+ *
+ *     loop: give() ──> write queue ──> writer: BEGIN, up to 64 requests, COMMIT (fsync) ──┐
+ *                 └──> read queue  ──> reader: one request in one snapshot ───────────────┴──> done ──> loop
+ *
+ * A group is what is queued when the writer looks, never waited for: one request alone commits at once, and
+ * under load the time of one fsync fills the next group. */
+#include <assert.h>
+#include <errno.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/log.h"
+#include "store/sqlite_priv.h"
+
+static sqlite_exec *const executors[REQ_KINDS] = {
+    [REQ_SUBMIT] = sql_submit,
+    [REQ_STEP] = sql_step,
+    [REQ_HIDE] = sql_hide,
+    [REQ_STRAY_DONE] = sql_stray_done,
+    [REQ_INPUT_PUT] = sql_input_put,
+    [REQ_BLOB_PIN] = sql_blob_pin,
+    [REQ_BLOB_UNPIN] = sql_blob_unpin,
+    [REQ_BLOB_COLLECT] = sql_blob_collect,
+    [REQ_SERVER_PUT] = sql_server_put,
+    [REQ_SERVER_REMOVE] = sql_server_remove,
+    [REQ_DOC_PUT] = sql_doc_put,
+    [REQ_TRIM] = sql_trim,
+    [REQ_GET] = sql_get,
+    [REQ_LIST] = sql_list,
+    [REQ_UNFINISHED] = sql_unfinished,
+    [REQ_STRAYS] = sql_strays,
+    [REQ_OUTPUT_FIND] = sql_output_find,
+    [REQ_INPUT_FIND] = sql_input_find,
+    [REQ_INPUT_LIST] = sql_input_list,
+    [REQ_BLOB_KNOWN] = sql_blob_known,
+    [REQ_SERVERS] = sql_servers,
+    [REQ_EVENTS] = sql_events,
+    [REQ_DOC_GET] = sql_doc_get,
+};
+
+/* A message to the loop: something is done. It outlives the store when the store is closed before it
+ * arrives. */
+struct bell {
+    struct msg msg;
+    struct sqlite_store *s; /* NULL: closed */
+};
+
+struct lane {
+    struct sqlite_store *s;
+    struct list queue;
+    pthread_cond_t wake;
+    pthread_t thread;
+};
+
+struct sqlite_store {
+    struct store_backend base;
+    struct loop *loop;
+    struct db writer, reader; /* each of its thread */
+    int lock_fd;
+    bool *closed; /* loop: tells a delivery on the stack that the store is gone */
+    char shown[sizeof(((struct db *)0)->why)];
+
+    pthread_mutex_t lock; /* of all below */
+    struct lane writes, reads;
+    struct list done;
+    size_t n_done;
+    struct bell *bell; /* on its way, or NULL */
+    bool closing, damaged;
+    struct store_stats stats;
+    char trouble[sizeof(((struct db *)0)->why)];
+};
+
+/* --- the way back --- */
+static void deliver_one(struct sqlite_store *s)
+{
+    struct req *r;
+
+    pthread_mutex_lock(&s->lock);
+    r = list_first(&s->done, struct req, link);
+    list_remove(&r->link);
+    s->n_done--;
+    pthread_mutex_unlock(&s->lock);
+    req_deliver(r);
+    req_free(r);
+}
+
+static struct bell *bell_new(struct sqlite_store *s);
+
+/* Only what is there now: answers that keep coming must not keep the loop from its sockets. */
+static void bell_rings(struct msg *m)
+{
+    struct bell *b = container_of(m, struct bell, msg), *again;
+    struct sqlite_store *s = b->s;
+    bool closed = false;
+    size_t n;
+
+    free(b);
+    if (s == NULL)
+        return;
+    pthread_mutex_lock(&s->lock);
+    n = s->n_done;
+    pthread_mutex_unlock(&s->lock);
+    s->closed = &closed;
+    while (n-- > 0 && !closed)
+        deliver_one(s);
+    if (closed)
+        return;
+    s->closed = NULL;
+    pthread_mutex_lock(&s->lock);
+    s->bell = NULL;
+    again = s->n_done ? bell_new(s) : NULL;
+    pthread_mutex_unlock(&s->lock);
+    if (again)
+        loop_post(s->loop, &again->msg);
+}
+
+/* Under the lock; the caller posts it after unlocking. NULL: one is on its way. */
+static struct bell *bell_new(struct sqlite_store *s)
+{
+    if (s->bell)
+        return NULL;
+    s->bell = xcalloc(1, sizeof(*s->bell));
+    list_init(&s->bell->msg.link);
+    s->bell->msg.cb = bell_rings;
+    s->bell->s = s;
+    return s->bell;
+}
+
+/* The group's requests go to the loop, in their order. */
+static void finish(struct sqlite_store *s, struct list *group)
+{
+    struct bell *b;
+
+    pthread_mutex_lock(&s->lock);
+    list_for_each_safe(it, group) {
+        list_remove(it);
+        list_push_back(&s->done, it);
+        s->n_done++;
+    }
+    b = bell_new(s);
+    pthread_mutex_unlock(&s->lock);
+    if (b)
+        loop_post(s->loop, &b->msg);
+}
+
+/* --- stats --- */
+static void count_commit(struct sqlite_store *s, size_t writes)
+{
+    pthread_mutex_lock(&s->lock);
+    s->stats.commits++;
+    s->stats.writes += writes;
+    s->stats.full = false;
+    s->stats.blob_bytes = s->writer.committed.blob_bytes;
+    s->stats.finished = s->writer.committed.finished;
+    if (!s->damaged)
+        s->trouble[0] = '\0';
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void count_failure(struct sqlite_store *s, const struct db *db, const struct req *r)
+{
+    log_error(LOG_S("store", req_kind_name(r->kind)), LOG_S("status", store_status_name(r->status)),
+              LOG_I("code", db->rc), LOG_S("reason", db->why));
+    pthread_mutex_lock(&s->lock);
+    s->stats.failures++;
+    if (REQ_IS_WRITE(r->kind)) {
+        s->stats.writes++;
+        s->stats.full = r->status == STORE_FULL;
+    }
+    if (db_is_damaged(db))
+        s->damaged = true;
+    snprintf(s->trouble, sizeof(s->trouble), "%s", db->why);
+    pthread_mutex_unlock(&s->lock);
+}
+
+/* --- writer --- */
+static void rollback(struct db *db)
+{
+    if (!sqlite3_get_autocommit(db->c))
+        sqlite3_exec(db->c, "ROLLBACK", NULL, NULL, NULL);
+    db->now = db->committed;
+}
+
+/* All requests of the group in one transaction, or nothing at all. */
+static bool commit(struct sqlite_store *s, struct list *group)
+{
+    struct db *db = &s->writer;
+    size_t n = 0;
+
+    db_error_clear(db);
+    db_exec(db, "BEGIN IMMEDIATE", "");
+    list_for_each(it, group) {
+        struct req *r = list_entry(it, struct req, link);
+
+        r->status = executors[r->kind](db, r);
+        n++;
+        if (db->rc)
+            break;
+    }
+    db_exec(db, "COMMIT", "");
+    if (db->rc) {
+        rollback(db);
+        list_for_each(it, group)
+            req_reset(list_entry(it, struct req, link));
+        return false;
+    }
+    db->committed = db->now;
+    list_for_each(it, group)
+        req_unlink(list_entry(it, struct req, link));
+    count_commit(s, n);
+    return true;
+}
+
+static void write_alone(struct sqlite_store *s, struct req *r)
+{
+    struct list one;
+
+    list_init(&one);
+    list_push_back(&one, &r->link);
+    if (!commit(s, &one)) {
+        r->status = db_status(&s->writer);
+        count_failure(s, &s->writer, r);
+        if (r->status == STORE_FULL) /* what can be moved out of the log makes room in it */
+            sqlite3_wal_checkpoint_v2(s->writer.c, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+    }
+    finish(s, &one);
+}
+
+static void write_group(struct sqlite_store *s, struct list *group)
+{
+    if (group->next->next != group && commit(s, group)) {
+        finish(s, group);
+        return;
+    }
+    /* Alone, or one of them failed and must not take its neighbours along. */
+    while (!list_empty(group)) {
+        struct req *r = list_first(group, struct req, link);
+
+        list_remove(&r->link);
+        write_alone(s, r);
+    }
+}
+
+/* --- reader --- */
+static void read_one(struct sqlite_store *s, struct list *group)
+{
+    struct req *r = list_first(group, struct req, link);
+    struct db *db = &s->reader;
+
+    db_error_clear(db);
+    db_exec(db, "BEGIN", "");
+    r->status = executors[r->kind](db, r);
+    db_exec(db, "COMMIT", "");
+    if (db->rc) {
+        rollback(db);
+        req_reset(r);
+        r->status = STORE_FAILED;
+        count_failure(s, db, r);
+    }
+    pthread_mutex_lock(&s->lock);
+    s->stats.reads++;
+    pthread_mutex_unlock(&s->lock);
+    finish(s, group);
+}
+
+/* Up to max requests; false: none will come any more. */
+static bool lane_take(struct lane *l, struct list *group, size_t max)
+{
+    struct sqlite_store *s = l->s;
+
+    list_init(group);
+    pthread_mutex_lock(&s->lock);
+    while (list_empty(&l->queue) && !s->closing)
+        pthread_cond_wait(&l->wake, &s->lock);
+    while (max-- > 0 && !list_empty(&l->queue)) {
+        struct req *r = list_first(&l->queue, struct req, link);
+
+        list_remove(&r->link);
+        list_push_back(group, &r->link);
+    }
+    pthread_mutex_unlock(&s->lock);
+    return !list_empty(group);
+}
+
+static void *writer_run(void *arg)
+{
+    struct lane *l = arg;
+    struct list group;
+
+    while (lane_take(l, &group, SQLITE_GROUP))
+        write_group(l->s, &group);
+    return NULL;
+}
+
+static void *reader_run(void *arg)
+{
+    struct lane *l = arg;
+    struct list one;
+
+    while (lane_take(l, &one, 1))
+        read_one(l->s, &one);
+    return NULL;
+}
+
+/* --- the store --- */
+static void sqlite_give(struct store_backend *base, struct req *r)
+{
+    struct sqlite_store *s = container_of(base, struct sqlite_store, base);
+    struct lane *l = REQ_IS_WRITE(r->kind) ? &s->writes : &s->reads;
+
+    pthread_mutex_lock(&s->lock);
+    if (s->closing) { /* by a callback of store_close(), which delivers it */
+        r->status = STORE_FAILED;
+        list_push_back(&s->done, &r->link);
+        s->n_done++;
+    } else {
+        list_push_back(&l->queue, &r->link);
+        pthread_cond_signal(&l->wake);
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void sqlite_stats(struct store *store, struct store_stats *out)
+{
+    struct sqlite_store *s = container_of(store, struct sqlite_store, base.store);
+
+    pthread_mutex_lock(&s->lock);
+    *out = s->stats;
+    memcpy(s->shown, s->trouble, sizeof(s->shown));
+    pthread_mutex_unlock(&s->lock);
+    out->trouble = s->shown[0] ? s->shown : NULL;
+}
+
+static void sqlite_close(struct store *store)
+{
+    struct sqlite_store *s = container_of(store, struct sqlite_store, base.store);
+
+    pthread_mutex_lock(&s->lock);
+    s->closing = true;
+    pthread_cond_signal(&s->writes.wake);
+    pthread_cond_signal(&s->reads.wake);
+    pthread_mutex_unlock(&s->lock);
+    pthread_join(s->writes.thread, NULL);
+    pthread_join(s->reads.thread, NULL);
+    while (s->n_done)
+        deliver_one(s);
+    if (s->closed)
+        *s->closed = true;
+    else if (s->bell)
+        s->bell->s = NULL;
+    db_close(&s->reader);
+    db_close(&s->writer); /* the last connection moves the log into the database */
+    close(s->lock_fd);
+    pthread_cond_destroy(&s->writes.wake);
+    pthread_cond_destroy(&s->reads.wake);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static void lane_init(struct lane *l, struct sqlite_store *s)
+{
+    l->s = s;
+    list_init(&l->queue);
+    pthread_cond_init(&l->wake, NULL);
+}
+
+struct store *sqlite_threads_start(struct loop *l, const struct db *writer, const struct db *reader,
+                                   int lock_fd, struct err *e)
+{
+    static const struct store_ops ops = {STORE_REQUEST_OPS, .close = sqlite_close, .stats = sqlite_stats};
+    struct sqlite_store *s = xcalloc(1, sizeof(*s));
+    int rc;
+
+    s->base.store.ops = &ops;
+    s->base.give = sqlite_give;
+    s->loop = l;
+    s->writer = *writer;
+    s->reader = *reader;
+    s->lock_fd = lock_fd;
+    s->stats.blob_bytes = writer->committed.blob_bytes;
+    s->stats.finished = writer->committed.finished;
+    pthread_mutex_init(&s->lock, NULL);
+    list_init(&s->done);
+    lane_init(&s->writes, s);
+    lane_init(&s->reads, s);
+    rc = pthread_create(&s->writes.thread, NULL, writer_run, &s->writes);
+    if (rc == 0) {
+        rc = pthread_create(&s->reads.thread, NULL, reader_run, &s->reads);
+        if (rc == 0)
+            return &s->base.store;
+        pthread_mutex_lock(&s->lock);
+        s->closing = true;
+        pthread_cond_signal(&s->writes.wake);
+        pthread_mutex_unlock(&s->lock);
+        pthread_join(s->writes.thread, NULL);
+    }
+    err_errno(e, rc, "cannot start the store's threads");
+    free(s);
+    return NULL;
+}

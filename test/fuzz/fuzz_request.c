@@ -1,0 +1,7 @@
+#include "fuzz_message.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+    fuzz_message(HTTP_PARSE_REQUEST, false, data, size);
+    return 0;
+}
