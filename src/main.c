@@ -18,6 +18,8 @@ static const struct command {
 } commands[] = {
     {"sim", sim_main, "ComfyUI servers without a GPU, to try things with"},
     {"run", run_main, "run a workflow and write its outputs"},
+    {"jobs", jobs_main, "list, show, cancel and retry jobs"},
+    {"servers", servers_main, "list, add, drain, resume and remove servers"},
     {"config", config_main, "print every configuration key, or check a file"},
     {"version", version_main, "print the version"},
 };
@@ -80,6 +82,7 @@ int main(int argc, char **argv)
 
     setlocale(LC_CTYPE, "");
     signal(SIGPIPE, SIG_IGN);
+    signal(SIGXFSZ, SIG_IGN); /* a file size limit is an error to be told, not a death */
     if (argc < 2) {
         print_commands(stderr);
         return CLI_USAGE;

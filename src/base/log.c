@@ -78,12 +78,16 @@ static void put_field(struct buf *b, const struct log_field *f, bool json)
 
     if (f->kind != 'i' && f->text == NULL)
         return;
-    if (f->kind == 's')
+    if (f->kind == 's' || f->kind == 'm')
         n = strlen(f->text);
     if (json) {
         buf_puts(b, ",\"");
         buf_puts(b, f->key);
         buf_puts(b, "\":");
+    } else if (f->kind == 'm') {
+        buf_putc(b, ' ');
+        buf_put(b, f->text, n);
+        return;
     } else {
         buf_putc(b, ' ');
         buf_puts(b, f->key);

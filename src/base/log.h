@@ -18,12 +18,13 @@ enum log_format { LOG_TEXT, LOG_JSON };
 
 struct log_field {
     const char *key;
-    char kind; /* 's' text, 'i' integer, 'n' text of length num */
+    char kind; /* 's' text, 'i' integer, 'n' text of length num, 'm' words that stand alone ("msg" in JSON) */
     const char *text;
     int64_t num;
 };
 
 #define LOG_S(k, v) ((struct log_field){(k), 's', (v), 0})
+#define LOG_M(v) ((struct log_field){"msg", 'm', (v), 0})
 #define LOG_N(k, v, len) ((struct log_field){(k), 'n', (v), (int64_t)(len)})
 #define LOG_I(k, v) ((struct log_field){(k), 'i', NULL, (int64_t)(v)})
 

@@ -1,10 +1,10 @@
 /* Content-addressed files: the bytes of outputs and uploads, named by BLAKE3.
  *
  * A blob is written under a temporary name while it is hashed (on a worker), fsynced, pinned in the store,
- * renamed to blobs/ab/cdef..., its directory fsynced. Only then is its hash told. What keeps it afterwards
- * are references in the store (a job's outputs and inputs, the input namespace); the pin bridges the time
- * until one is committed. A crash leaves only files without a row and temporary ones: both are swept at
- * start.
+ * renamed to blobs/ab/abcdef... (64 hex), its directory fsynced. Only then is its hash told. What keeps it
+ * afterwards are references in the store (a job's outputs and inputs, the input namespace); the pin bridges
+ * the time until one is committed. A crash leaves only files without a row and temporary ones: both are swept
+ * at start.
  *
  * Loop thread only; the work is on the workers. */
 #ifndef BLOB_BLOB_H
@@ -24,8 +24,11 @@ struct blob_info {
 };
 
 struct blobs *blobs_open(struct loop *l, struct workers *w, struct store *s, const char *dir, struct err *e);
-void blobs_close(struct blobs **b); /* open writers are aborted */
-/* Remove temporary files and files without a row, in small steps; cb when done. */
+/* Open writers are aborted; callbacks of puts, reads and a sweep that are under way still come (BLOB_FAILED).
+ * The order at the end is blobs_close(), store_close(), workers_free(). */
+void blobs_close(struct blobs **b);
+/* Remove temporary files of earlier runs and files without a row, in small steps; cb (may be NULL) when done.
+ * Puts may go on meanwhile. */
 void blobs_sweep(struct blobs *b, void (*cb)(unsigned removed, void *arg), void *arg);
 
 enum blob_status {
@@ -53,7 +56,7 @@ void blobs_unpin(struct blobs *b, int64_t pin);
 /* Open for reading: a descriptor the caller owns, and the size. -1: not there (or not readable: e says).
  * Blobs are immutable: what was opened stays readable after it was collected. */
 int blob_open(struct blobs *b, const uint8_t hash[BLAKE3_LEN], int64_t *size, struct err *e);
-/* Small ones whole, on a worker. data owned by the callback (bytes_ref to keep), NULL on failure. */
+/* Small ones whole, on a worker, the hash checked. data: bytes_ref to keep, NULL on failure. */
 void blob_read(struct blobs *b, const uint8_t hash[BLAKE3_LEN], int64_t max,
                void (*cb)(struct bytes *data, const char *why, void *arg), void *arg);
 /* One step of collection (store_blob_collect with our unlink). */

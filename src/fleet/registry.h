@@ -2,9 +2,9 @@
  *
  * A server (server.c) has one WebSocket with a fresh client id per connection, opened before the first
  * prompt, feature flags negotiated; an HTTP client; what it can do (object_info, models, version) as last
- * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence:
+ * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence (health.c):
  *
- *   down ──link open, GET /queue answers──> up ──a call fails, link lost──> suspect ──asked again, well──> up
+ *   down ──link open, GET /prompt answers─> up ──a call fails, link lost──> suspect ──asked again, well──> up
  *     ^                                                                        │
  *     └──────────────────── refused, or silent for 10 s ───────────────────────┘
  *   fenced: it fails job after job while others do not; a trial job later. draining: the operator's word.
@@ -32,6 +32,7 @@ struct registry_config {
 
 struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c, struct store *s,
                               struct blobs *b, const struct registry_config *cfg);
+/* connect_ms and ca_file count for servers that are added afterwards. */
 void registry_set_config(struct registry *r, const struct registry_config *cfg);
 /* Servers of the store are added, links are opened, documents of the last run are read: ready once. */
 void registry_start(struct registry *r, void (*ready)(void *arg), void *arg);
@@ -83,7 +84,7 @@ struct http_client *registry_client(struct registry *r, const char *name);
  * it is up; NULL if none is. */
 const char *registry_primary(struct registry *r);
 /* Last GET /system_stats of the server, JSON, or NULL; refreshed when the link opens and at most every 10 s
- * on asking. */
+ * on asking. Valid until the next loop turn: bytes_ref() to keep. */
 struct bytes *registry_system_stats(struct registry *r, const char *name);
 
 #endif

@@ -38,7 +38,7 @@ struct call *call_new(struct runner_job *j)
 
 struct runner_job *call_job(const struct call *c)
 {
-    struct runner_job *j = runner_get(c->r, c->id);
+    struct runner_job *j = c->r->stopped ? NULL : runner_get(c->r, c->id);
 
     return j && strcmp(j->s.upstream_id, c->upstream_id) == 0 ? j : NULL;
 }
@@ -199,13 +199,20 @@ void runner_set_config(struct runner *r, const struct runner_config *cfg)
     runner_settle(r);
 }
 
+void runner_stop(struct runner *r)
+{
+    fleet_listen(r->env.fleet, NULL, NULL);
+    r->stopped = true;
+}
+
 void runner_free(struct runner **rp)
 {
     struct runner *r = *rp;
 
     if (r == NULL)
         return;
-    fleet_listen(r->env.fleet, NULL, NULL);
+    if (!r->stopped)
+        runner_stop(r);
     list_for_each_safe(it, &r->jobs)
         runner_drop(list_entry(it, struct runner_job, in_order));
     list_for_each_safe(it, &r->calls)
@@ -231,7 +238,7 @@ static void start_loaded(struct runner *r, enum store_status st)
 {
     if (st != STORE_OK)
         r->load_status = st;
-    if (--r->loading)
+    if (--r->loading || r->stopped)
         return;
     log_info(LOG_S("event", "jobs_loaded"), LOG_I("live", r->live), LOG_I("strays", list_len(&r->strays)),
              LOG_S("status", store_status_name(r->load_status)));
@@ -275,6 +282,8 @@ void runner_settle(struct runner *r)
 {
     int64_t next = 0, stray;
 
+    if (r->stopped)
+        return;
     if (r->place_wanted)
         place_run(r);
     if (heap_top(&r->wakes))
@@ -310,6 +319,8 @@ void runner_tick(struct runner *r)
     int64_t now = runner_mono(r);
     struct heap_node *top;
 
+    if (r->stopped)
+        return;
     r->wake_asked = 0;
     while ((top = heap_top(&r->wakes)) != NULL &&
            container_of(top, struct runner_job, wake_node)->wake <= now)
@@ -351,7 +362,7 @@ static void on_submitted(const struct store_submitted *res, void *arg)
     }
     if (w->cb)
         w->cb(res, w->arg);
-    if (j)
+    if (j && !r->stopped)
         runner_feed_kind(j, JOB_EV_RECOVER);
     call_free(c);
     runner_settle(r);

@@ -341,7 +341,7 @@ static void on_reloaded(enum store_status st, struct job_record *rec, void *arg)
     struct call *c = arg;
     struct runner *r = c->r;
 
-    if (st == STORE_OK && JOB_STATE_LIVE(rec->s.state) && runner_get(r, c->id) == NULL)
+    if (!r->stopped && st == STORE_OK && JOB_STATE_LIVE(rec->s.state) && runner_get(r, c->id) == NULL)
         runner_feed_kind(runner_add(r, &rec->s, rec->s.attempt == 0), JOB_EV_RECOVER);
     job_record_free(&rec);
     call_free(c);
@@ -364,7 +364,7 @@ static void on_committed(enum store_status st, void *arg)
 {
     struct call *c = arg;
     struct runner *r = c->r;
-    struct runner_job *j = runner_get(r, c->id);
+    struct runner_job *j = r->stopped ? NULL : runner_get(r, c->id);
 
     call_free(c);
     if (j && j->commit && st == STORE_OK) {

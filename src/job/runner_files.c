@@ -14,7 +14,7 @@
 static void file_free(struct runner *r, struct attempt_file *f)
 {
     list_remove(&f->link);
-    if (f->pin)
+    if (f->pin && !r->stopped) /* all pins fall when the store is opened again */
         fleet_unpin(r->env.fleet, f->pin);
     free(f->why);
     free(f->node_id);
@@ -27,7 +27,7 @@ static void file_free(struct runner *r, struct attempt_file *f)
     free(f);
 }
 
-void files_fini(struct attempt *a)
+void files_forget(struct attempt *a)
 {
     list_for_each_safe(it, &a->files)
         file_free(a->job->r, list_entry(it, struct attempt_file, link));
@@ -114,8 +114,8 @@ static void on_fetched(const struct fleet_fetched *res, void *arg)
     struct attempt_file *f = fetch_file(c, &a);
 
     call_free(c);
-    if (f == NULL) {
-        if (res->end == FLEET_FETCHED)
+    if (f == NULL || r->stopped) {
+        if (res->end == FLEET_FETCHED && !r->stopped)
             fleet_unpin(r->env.fleet, res->pin);
         runner_settle(r);
         return;

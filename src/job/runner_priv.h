@@ -80,8 +80,8 @@ struct call {
     struct list link; /* runner.calls */
     struct runner *r;
     char id[UUID_SIZE], upstream_id[UUID_SIZE];
-    bool posting; /* a POST of this attempt is under way */
-    void *extra; /* freed with the call, after fini */
+    bool posting;              /* a POST of this attempt is under way */
+    void *extra;               /* freed with the call, after fini */
     void (*fini)(void *extra); /* or NULL */
 };
 
@@ -158,7 +158,7 @@ struct runner {
     struct heap wakes;
     int64_t wake_asked;
     size_t live;
-    bool place_wanted;
+    bool place_wanted, stopped;
     struct list calls;
     struct server_use use[SCHED_SERVERS_MAX];
     void (*ready)(enum store_status st, void *arg);
@@ -225,7 +225,7 @@ struct attempt_file *file_add(struct attempt *a, const char *node_id, const char
 void files_pump(struct attempt *a);
 /* For the terminal commit: outputs in order of history; strings point into the attempt; free() the array. */
 struct job_output *files_outputs(struct attempt *a, size_t *n);
-void files_fini(struct attempt *a);
+void files_forget(struct attempt *a);
 
 /* runner_collect.c: what history and the events say about files */
 struct frame;

@@ -51,6 +51,8 @@ void stray_free_all(struct runner *r)
 
 static struct stray *stray_find(struct runner *r, const char *upstream_id)
 {
+    if (r->stopped)
+        return NULL;
     list_for_each(it, &r->strays) {
         struct stray *t = list_entry(it, struct stray, link);
 

@@ -478,7 +478,7 @@ void req_give_trim(struct store *s, const struct store_keep *k, store_trimmed_cb
     req_give(s, &(struct req){.kind = REQ_TRIM, .cb.trimmed = cb, .arg = arg, .in.trim = *k});
 }
 
-void req_free(struct req *r)
+void req_drop(struct req *r)
 {
     req_reset(r);
     req_unref(r);

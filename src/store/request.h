@@ -155,7 +155,7 @@ struct store_backend {
 
 /* Call the callback. The request is still to be freed. */
 void req_deliver(struct req *r);
-void req_free(struct req *r);
+void req_drop(struct req *r);
 /* Drop what was written to out, so that the request can be executed again. */
 void req_reset(struct req *r);
 /* After the commit of a collection: call unlink for what it removed. */

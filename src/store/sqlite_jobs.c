@@ -76,11 +76,11 @@ enum store_status sql_submit(struct db *db, struct req *r)
     memcpy(out->id, in->id, strlen(in->id) + 1);
     db_exec(db,
             "INSERT INTO jobs (seq, id, tenant, state, version, flags, attempt, client_id, window_id, number,"
-            " priority, created_at, state_at, deadline, retry_of, key, body_hash)"
-            " VALUES (?, ?, ?, 0, 1, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            "ississdiiiissh", seq, in->id, in->tenant, (int64_t)in->flags, in->client_id, in->window_id,
+            " priority, created_at, state_at, deadline, retry_of, key, body_hash, need)"
+            " VALUES (?, ?, ?, 0, 1, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "ississdiiiisshs", seq, in->id, in->tenant, (int64_t)in->flags, in->client_id, in->window_id,
             out->number, (int64_t)in->priority, in->created_at, in->created_at, in->deadline, in->retry_of,
-            in->key, in->body_hash);
+            in->key, in->body_hash, in->need);
     db_exec(db,
             "INSERT INTO job_docs (seq, tenant, graph, extra_data, targets, rest, answer)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -251,9 +251,10 @@ static void step_row(struct db *db, struct job_row *row, const struct store_step
         step_finish(db, row, in);
     db_exec(db,
             "UPDATE jobs SET version = ?, flags = ?, attempt = ?, upstream_id = ?, code = ?, state_at = ?,"
-            " started_at = ?, finished_at = ?, not_before = ? WHERE seq = ?",
-            "iiisiiiiii", (int64_t)row->version, (int64_t)row->flags, (int64_t)row->attempt, row->upstream_id,
-            (int64_t)row->code, row->state_at, row->started_at, row->finished_at, in->not_before, row->seq);
+            " started_at = ?, finished_at = ?, not_before = ?, spent = ? WHERE seq = ?",
+            "iiisiiiiiii", (int64_t)row->version, (int64_t)row->flags, (int64_t)row->attempt,
+            row->upstream_id, (int64_t)row->code, row->state_at, row->started_at, row->finished_at,
+            in->not_before, (int64_t)in->spent, row->seq);
     if (row->state != in->state)
         db_exec(db, "UPDATE jobs SET state = ? WHERE seq = ?", "ii", (int64_t)in->state, row->seq);
     if (in->begin || in->state == JOB_QUEUED)
@@ -453,6 +454,8 @@ static void load_summary(struct db *db, sqlite3_stmt *st, struct job_summary *s)
     s->state_at = sqlite3_column_int64(st, 17);
     s->not_before = sqlite3_column_int64(st, 18);
     s->code = (enum job_code)sqlite3_column_int(st, 19);
+    s->need = col_str(st, 23);
+    s->spent = sqlite3_column_int(st, 24);
     fin = sqlite3_column_int64(st, 21);
     hist = sqlite3_column_int64(st, 22);
     if (fin && hist <= db_int(db, 0, "SELECT history_floor FROM tenants WHERE tenant = ?", "s", s->tenant))

@@ -92,7 +92,7 @@ sqlite_exec sql_events, sql_doc_put, sql_doc_get, sql_trim;
 /* sqlite_jobs.c */
 #define SQL_JOB_COLS                                                                                         \
     "seq,id,tenant,state,version,flags,attempt,upstream_id,server,client_id,window_id,number,priority,"      \
-    "created_at,started_at,finished_at,deadline,state_at,not_before,code,retry_of,fin,hist"
+    "created_at,started_at,finished_at,deadline,state_at,not_before,code,retry_of,fin,hist,need,spent"
 struct job_record *sql_job_load(struct db *db, sqlite3_stmt *row, uint32_t parts);
 void sql_events_log(struct db *db, const char *job, const char *tenant, int64_t at,
                     const struct store_event *e, size_t n);

@@ -85,7 +85,7 @@ static void deliver_one(struct sqlite_store *s)
     s->n_done--;
     pthread_mutex_unlock(&s->lock);
     req_deliver(r);
-    req_free(r);
+    req_drop(r);
 }
 
 static struct bell *bell_new(struct sqlite_store *s);

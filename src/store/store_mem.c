@@ -278,7 +278,7 @@ void store_mem_deliver(struct store *s, size_t which)
     list_remove(&r->link);
     m->n_done--;
     req_deliver(r);
-    req_free(r);
+    req_drop(r);
 }
 
 void store_mem_settle(struct store *s)
@@ -299,7 +299,7 @@ static void drop_all(struct list *l)
         struct req *r = list_entry(it, struct req, link);
 
         list_remove(it);
-        req_free(r);
+        req_drop(r);
     }
 }
 

@@ -343,4 +343,31 @@ static inline const char *fx_ids(struct fx *f, const struct store_filter *filter
     return buf_str(&f->text);
 }
 
+/* --- small helpers of the suites --- */
+static inline struct bytes *text(const char *s)
+{
+    return bytes_new(s, strlen(s));
+}
+
+static inline void submit_as(struct fx *f, const char *id, const char *tenant, const char *client,
+                             const char *window)
+{
+    struct bytes *g = text("{}");
+    struct store_submit in = {
+        .id = id, .tenant = tenant, .client_id = client, .window_id = window, .graph = g};
+
+    assert_int_equal(CALL(f, submit, &in, on_submitted), STORE_OK);
+    bytes_unref(g);
+}
+
+static inline void end_as(struct fx *f, const char *id, enum job_state s, uint32_t flags)
+{
+    struct store_step in = {
+        .id = id, .version = fx_get(f, id)->s.version, .state = s, .at = 50, .flags = flags};
+
+    assert_int_equal(CALL(f, step, &in, on_done), STORE_OK);
+}
+
+#define IDS(...) fx_ids(f, &(struct store_filter){.limit = 100, __VA_ARGS__})
+
 #endif

@@ -1,0 +1,230 @@
+/* What the files of this room share; not for other rooms. In reading order: registry.c (the set), server.c
+ * (one of it), link.c (its socket), health.c (its state), caps.c (what it can do), calls.c, fetch.c, stop.c
+ * (what the runner asks for), staging.c (inputs). */
+#ifndef FLEET_FLEET_PRIV_H
+#define FLEET_FLEET_PRIV_H
+
+#include <blake3.h>
+
+#include "base/buf.h"
+#include "base/hash.h"
+#include "base/list.h"
+#include "comfy/object_info.h"
+#include "fleet/registry.h"
+#include "http/websocket.h"
+
+#define SERVERS_MAX SERVER_SET_MAX
+#define JSON_ON_LOOP ((size_t)64 << 10) /* a larger text is read by a worker */
+#define BODY_MAX ((size_t)64 << 20)     /* of /queue, /history/{id} and other answers taken whole */
+#define LOOK_MS 15000                   /* silence after which a question counts as unanswered */
+
+struct server;
+struct staged;
+
+/* --- the set (registry.c) --- */
+
+struct merged {
+    struct object_view *view;
+    struct bytes *text;
+    char etag[40]; /* with quotes */
+};
+
+struct registry {
+    struct fleet fleet;
+    struct loop *loop;
+    struct workers *workers;
+    struct clock *clock;
+    struct store *store;
+    struct blobs *blobs;
+    struct registry_config cfg;
+    char *ca_file;
+    struct tls_client *tls; /* made when the first https server comes */
+
+    unsigned refs; /* its owner's, and one for each answer of store, worker or blob that is to come */
+    bool started, closed;
+    struct server *by_index[SERVERS_MAX];
+    struct server *by_name; /* uthash */
+    size_t n_servers;
+    int primary; /* index, -1 none */
+    struct list calls;
+
+    const struct fleet_listener *listener;
+    void *listener_arg;
+    struct task change; /* tells the listener, once a turn */
+
+    /* caps.c */
+    struct merged merged, next; /* next: takes its place before the listener is told */
+    bool merging, merge_wanted;
+    struct list fetch_queue, load_queue; /* of struct caps */
+    unsigned fetching;
+    bool loading, store_read;
+    void (*ready)(void *arg); /* NULL when it has been called */
+    void *ready_arg;
+};
+
+void registry_ref(struct registry *r);
+void registry_unref(struct registry *r);
+struct server *registry_find(struct registry *r, const char *name); /* or NULL */
+/* The listener's on_change is due. */
+void registry_changed(struct registry *r);
+
+/* --- one server (server.c) --- */
+
+enum link_state {
+    LINK_CLOSED,     /* until the timer */
+    LINK_CONNECTING, /* the handshake is under way */
+    LINK_GREETING,   /* the server's first message is waited for: only then it knows our client id */
+    LINK_OPEN
+};
+struct link {
+    enum link_state state;
+    struct ws *ws;
+    char client_id[UUID_SIZE]; /* of this connection */
+    struct timer timer;
+    unsigned tries; /* since it was last open for a while */
+    int64_t opened_at;
+    char running[UUID_SIZE]; /* the attempt that was last named as executing; "" none */
+    int queue;               /* -1 not known */
+};
+
+enum fence { FENCE_OFF, FENCE_ON, FENCE_TRIAL };
+struct health {
+    enum fleet_state seen; /* UP, SUSPECT or DOWN, by evidence */
+    char why[160];
+    int64_t suspect_at;
+    struct timer timer;
+    bool probing;
+    enum fence fence;
+    unsigned faults, errors; /* results in a row that are its fault; that may be */
+    int64_t streak_at, ok_at;
+    int64_t fence_ms; /* how long the last one was */
+    struct timer fence_timer;
+    enum fleet_state told; /* what was logged last, and why */
+    char told_why[160];
+};
+
+struct caps {
+    struct list fetch, load;  /* in the registry's queues */
+    struct object_info *info; /* NULL not known */
+    uint8_t hash[BLAKE3_LEN]; /* of its text */
+    bool fetching, again;
+    int64_t asked_at, took_ms;
+    struct bytes *stats;
+    bool stats_fetching;
+    int64_t stats_at;
+    char version[48];
+};
+
+struct server {
+    struct registry *r;
+    unsigned index, refs;
+    UT_hash_handle hh;
+    char *name, *url, *tags;
+    int depth;
+    bool from_file, drained;
+    bool gone; /* no longer configured; lives on for its calls */
+    struct task retire;
+    struct http_client *http; /* NULL when gone */
+    struct list held;         /* prompts of ours that it has, as far as we know (struct held) */
+    struct link link;
+    struct health health;
+    struct caps caps;
+    struct staged *staged; /* uthash, by staged name */
+    size_t n_staged;
+};
+
+struct held {
+    struct list link;
+    char id[UUID_SIZE];
+};
+
+/* Checks nothing: registry.c did. NULL and e when the client cannot be made. */
+struct server *server_new(struct registry *r, const struct registry_entry *in, struct err *e);
+void server_start(struct server *s);
+/* Out of the set; its calls end at the end of the turn, or now. */
+void server_retire(struct server *s, bool now);
+struct server *server_ref(struct server *s);
+void server_unref(struct server *s);
+void server_hold(struct server *s, const char *id);
+void server_release(struct server *s, const char *id);
+/* What an answer, or its lack, says about the server's health. */
+void server_note(struct server *s, enum http_call_end end, int status, const char *why);
+/* Was the connection refused or reset? */
+bool server_refused(enum http_call_end end, const char *why);
+
+/* --- link.c --- */
+void link_init(struct server *s);
+void link_start(struct server *s);
+void link_stop(struct server *s);
+bool link_is_open(const struct server *s);
+
+/* --- health.c --- */
+void health_init(struct server *s);
+void health_fini(struct server *s);
+void health_link_open(struct server *s);
+void health_link_lost(struct server *s, const char *why);
+void health_link_failed(struct server *s, const char *why); /* it could not be opened */
+void health_answered(struct server *s);
+void health_trouble(struct server *s, const char *why); /* no or no good answer */
+void health_refused(struct server *s, const char *why);
+void health_result(struct server *s, enum job_code code);
+enum fleet_state health_state(const struct server *s, const char **why);
+/* A flag that counts in the state has changed. */
+void health_tell(struct server *s);
+
+/* --- caps.c --- */
+void caps_init(struct server *s);
+void caps_fini(struct server *s);
+void caps_load(struct server *s);  /* what the store has of it */
+void caps_fetch(struct server *s); /* object_info, and system_stats with it */
+void caps_fetch_stats(struct server *s);
+void caps_forget(struct server *s); /* its documents leave the store */
+void caps_merge(struct registry *r);
+void caps_check_ready(struct registry *r);
+void merged_fini(struct merged *m);
+
+/* --- staging.c --- */
+enum staging { STAGING_THERE, STAGING_FAILED, STAGING_NO_BLOB };
+typedef void staging_cb(enum staging end, const char *why, void *arg);
+/* The name under which an input lies on servers. */
+void staging_name(struct buf *out, const struct job_input *in);
+/* Is it there already, as far as is remembered? Otherwise false, and cb when it is or cannot be. */
+bool staging_need(struct server *s, const struct job_input *in, const char *staged, staging_cb *cb,
+                  void *arg);
+void staging_forget(struct server *s, const char *staged); /* NULL: everything */
+
+/* --- calls --- */
+
+/* A call of the runner: in registry.calls until it is answered. While busy something else (a worker, the
+ * blobs) holds it, and it is freed only after that. */
+struct call {
+    struct list link;
+    struct registry *r;
+    struct server *s; /* NULL: not configured */
+    struct task task;
+    struct work work;
+    bool busy, answered;
+    void (*give_up)(struct call *c, const char *why); /* answer now: the fleet closes */
+    void (*free)(struct call *c);
+};
+void call_init(struct call *c, struct registry *r, const char *server, task_cb *start,
+               void (*give_up)(struct call *c, const char *why), void (*free_cb)(struct call *c));
+/* Mark it answered, unless it was: then false. The caller runs the callback. It is freed at the end of the
+ * turn, or of the one in which what holds it is done. */
+bool call_answer(struct call *c);
+bool call_idle(struct call *c); /* what held it is done; false: it was answered meanwhile, leave it */
+void call_work(struct call *c, void (*run)(struct work *w), void (*done)(struct work *w));
+bool call_unserved(const struct call *c); /* its server is not configured (any more) */
+#define NOT_CONFIGURED "no server of that name is configured"
+
+void calls_submit(struct fleet *f, const struct fleet_submit *in, fleet_submitted_cb *cb, void *arg);
+void calls_find(struct fleet *f, const char *server, const char *id, fleet_lookup_cb *cb, void *arg);
+void calls_history(struct fleet *f, const char *server, const char *id, fleet_history_cb *cb, void *arg);
+void calls_fetch(struct fleet *f, const struct fleet_file *file, fleet_fetched_cb *cb, void *arg);
+void calls_keep(struct fleet *f, struct bytes *data, const char *mime, fleet_fetched_cb *cb, void *arg);
+void calls_stop(struct fleet *f, const char *server, const char *id, fleet_stopped_cb *cb, void *arg);
+
+/* Where does the body of GET /queue have this prompt? -1: the body is not understood. */
+int queue_find(const char *text, size_t n, const char *id); /* enum fleet_found: PENDING RUNNING ABSENT */
+
+#endif
