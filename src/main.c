@@ -18,6 +18,8 @@ static const struct command {
 } commands[] = {
     {"sim", sim_main, "ComfyUI servers without a GPU, to try things with"},
     {"run", run_main, "run a workflow and write its outputs"},
+    {"jobs", jobs_main, "list, show, cancel and retry jobs"},
+    {"servers", servers_main, "list, add, drain, resume and remove servers"},
     {"config", config_main, "print every configuration key, or check a file"},
     {"version", version_main, "print the version"},
 };

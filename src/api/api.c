@@ -329,8 +329,11 @@ void api_handle(struct http_req *req, void *arg)
     struct api *a = arg;
     struct api_params p = {{NULL}};
     const struct api_route *r = NULL;
+    const char *window = http_req_header(req, "X-Comfymux-Window");
     bool path_known = false;
 
+    if (window)
+        windows_heard(a->windows, api_tenant(a, req), window);
     put_cors(a, req);
     if (http_req_method(req) == HTTP_OPTIONS) {
         http_reply_empty(req, origin_allowed(a, req) ? 200 : 403);
@@ -354,6 +357,7 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
 {
     struct api *a = arg;
 
+    mux_count_change(&a->counts, job->s, from);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
 }
@@ -395,7 +399,7 @@ void api_start(struct api *a, struct runner *r)
 {
     a->runner = r;
     hub_start(a->hub, r);
-    windows_start(a->windows, r);
+    windows_start(a->windows, r, a->d.store);
 }
 
 void api_set_config(struct api *a, const struct api_config *cfg)

@@ -6,12 +6,19 @@
 #include "api/hub.h"
 #include "base/json.h"
 
+/* What has happened to jobs since the start, for /metrics (mux_metrics.c). */
+struct mux_counts {
+    uint64_t accepted, dispatched, requeued, ended[JOB_STATES][JOB_CODES];
+};
+void mux_count_change(struct mux_counts *c, const struct job_summary *s, enum job_state from);
+
 struct api {
     struct api_deps d;
     struct api_config cfg;
     struct runner *runner;
     struct hub *hub;
     struct windows *windows;
+    struct mux_counts counts;
     struct packed *packed; /* object_info, compressed */
     bool draining;
 };

@@ -3,8 +3,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/api_priv.h"
+#include "api/native.h"
 #include "api/inputs.h"
+#include "api/native.h"
 #include "base/log.h"
 #include "base/uuid.h"
 #include "comfy/graph.h"

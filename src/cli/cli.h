@@ -3,6 +3,8 @@
 #define CLI_CLI_H
 
 int run_main(int argc, char **argv);
+int jobs_main(int argc, char **argv);
+int servers_main(int argc, char **argv);
 int config_main(int argc, char **argv);
 
 #endif

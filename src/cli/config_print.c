@@ -76,20 +76,61 @@ static void put_cell(struct buf *out, const char *s)
     }
 }
 
+static const char page_head[] =
+    "# Configuration\n"
+    "\n"
+    "<!-- Printed by `comfymux config --markdown`; a test keeps it in step with the table in "
+    "src/cli/config.c. -->\n"
+    "\n"
+    "`comfymux serve` needs no configuration: flags and defaults are enough. What goes beyond them stands in "
+    "a\n"
+    "YAML file:\n"
+    "\n"
+    "```sh\n"
+    "comfymux config > comfymux.yaml          # every key with its default and help, to start from\n"
+    "comfymux config --check comfymux.yaml    # every fault as FILE:LINE: KEY: MESSAGE\n"
+    "comfymux serve -c comfymux.yaml\n"
+    "```\n"
+    "\n"
+    "```yaml\n"
+    "listen: 127.0.0.1:8280\n"
+    "servers:\n"
+    "  - {name: gpu0, url: \"http://10.0.0.5:8188\"}\n"
+    "  - {name: gpu1, url: \"http://10.0.0.6:8188\", depth: 2, tags: [big]}\n"
+    "timeout: {lost: 2m}\n"
+    "keep:    {outputs: 7d, size: 200GiB}\n"
+    "```\n"
+    "\n"
+    "- Command line flags (`--listen`, `--data`, `--frontend`, `--server`) win over the file.\n"
+    "- Durations are an integer and `ms`, `s`, `m`, `h` or `d`; sizes an integer and `B`, `KiB`, `MiB` or "
+    "`GiB`.\n"
+    "- Relative paths start at the folder of the file.\n"
+    "- Unknown keys, wrong types and impossible values are errors, all of them reported at once. Anchors,\n"
+    "  aliases, merge keys, tags and a second document are not taken.\n"
+    "- `SIGHUP` reads the file again. A faulty file leaves a running gateway on its old settings; keys "
+    "marked\n"
+    "  *restart* keep their old value until then.\n"
+    "\n"
+    "## Keys\n"
+    "\n"
+    "| key | type | default | what |\n"
+    "|---|---|---|---|\n";
+
 void config_put_markdown(struct buf *out)
 {
     struct buf b = BUF_INIT;
 
-    buf_puts(out, "| key | type | default | after SIGHUP | what |\n|---|---|---|---|---|\n");
+    buf_puts(out, page_head);
     for (size_t i = 0; i < config_n_keys; i++) {
         const struct config_key *k = &config_keys[i];
 
         buf_printf(out, "| `%s` | %s%s | ", k->key, config_type_name(k->type),
                    k->words ? bounds_of(k, &b) : "");
-        buf_printf(out, k->def ? "`%s`" : "%s", k->def ? k->def : "see right");
-        buf_printf(out, " | %s | ", k->reload ? "new value" : "old value, until a restart");
+        if (k->def)
+            buf_printf(out, "`%s`", k->def);
+        buf_puts(out, " | ");
         put_cell(out, k->help);
-        buf_puts(out, " |\n");
+        buf_puts(out, k->reload ? " |\n" : " *(restart)* |\n");
     }
     buf_free(&b);
 }
@@ -125,7 +166,7 @@ static const char usage[] =
     "Prints every key of the configuration with its type, default and help, as a YAML file to start from.\n"
     "\n"
     "      --check FILE  say what is wrong with FILE instead, as FILE:LINE: KEY: MESSAGE\n"
-    "      --markdown    print the keys as a table for a page of documentation\n"
+    "      --markdown    print the page of documentation instead\n"
     "  -h, --help        show this\n";
 
 int config_main(int argc, char **argv)

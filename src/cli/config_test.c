@@ -41,6 +41,8 @@ static const struct {
     {"servers: &s [*s, *s]\n", "f:1: &s: anchors and aliases are not supported\n"
                                "f:1: *s: anchors and aliases are not supported\n"
                                "f:1: *s: anchors and aliases are not supported\n"},
+    {"--- &r\ntimeout: *r\n", "f:1: &r: anchors and aliases are not supported\n"
+                              "f:2: *r: anchors and aliases are not supported\n"},
     {"listen: *none\n", "f:1: *none: anchors and aliases are not supported\n"
                         "f:1: syntax: found undefined alias\n"},
     {"timeout:\n  <<: {lost: 1s}\n", "f:2: timeout.<<: merge keys are not supported\n"},

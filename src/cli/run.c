@@ -99,6 +99,8 @@ void run_job_fail(struct run_job *j, const char *code, const char *fmt, ...)
     if (vasprintf(&j->message, fmt, ap) < 0)
         abort();
     va_end(ap);
+    for (size_t n = strlen(j->message); n > 0 && j->message[n - 1] == '\n'; n--)
+        j->message[n - 1] = '\0';
     j->code = xstrdup(code);
     j->phase = strcmp(code, "canceled") == 0 ? RUN_CANCELED : RUN_FAILED;
     if (r->status == CLI_OK)

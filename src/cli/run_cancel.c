@@ -8,8 +8,10 @@
 
 static void one_less(struct run *r)
 {
-    if (--r->cancels == 0)
-        run_over(r);
+    if (--r->cancels > 0)
+        return;
+    run_note(r, "canceled");
+    run_over(r);
 }
 
 static void on_canceled(const struct http_answer *a, void *arg)

@@ -155,14 +155,60 @@ static bool output_of_history(void *arg, const struct history_output *h)
     return j->n_outputs < OUTPUTS_MOST;
 }
 
+void run_picture_add(struct run_job *j, const char *node, const void *data, size_t n)
+{
+    struct run_output *o;
+    struct buf name = BUF_INIT, bytes = BUF_INIT;
+    unsigned k = 0;
+
+    if (j->n_pictures >= OUTPUTS_MOST)
+        return;
+    for (size_t i = 0; i < j->n_pictures; i++)
+        k += strcmp(j->pictures[i].node, node) == 0;
+    j->pictures = xrealloc(j->pictures, (j->n_pictures + 1) * sizeof(*o));
+    o = &j->pictures[j->n_pictures++];
+    run_name_made("ws", node, k, "png", &name);
+    buf_put(&bytes, data, n);
+    *o = (struct run_output){.node = xstrdup(node),
+                             .kind = xstrdup("image"),
+                             .filename = buf_take(&name),
+                             .subfolder = xstrdup(""),
+                             .type = xstrdup("temp"),
+                             .text_n = n,
+                             .size = (int64_t)n,
+                             .text = buf_take(&bytes)};
+}
+
+/* Pictures that no history knows: as a gateway would list them, behind the files. */
+static void outputs_of_socket(struct run_job *j)
+{
+    for (size_t i = 0; i < j->n_pictures && j->n_outputs < OUTPUTS_MOST; i++) {
+        struct run_output *o = add_output(j);
+        unsigned n = o->n;
+
+        *o = j->pictures[i];
+        o->n = n;
+        j->pictures[i] = (struct run_output){0};
+    }
+    if (j->n_pictures == 0 && workflow_has_class(j->run->workflow, NULL, RUN_SOCKET_CLASS)) {
+        run_error(j->run,
+                  "job %s: output_unavailable: its " RUN_SOCKET_CLASS " pictures come over the WebSocket, "
+                  "and none did",
+                  j->id);
+        j->run->status = CLI_FAILED;
+    }
+}
+
 void run_outputs_find(struct run_job *j)
 {
     if (j->outputs)
         return;
-    if (j->run->gateway)
+    if (j->run->gateway) {
         outputs_of_record(j);
-    else
+    } else {
         history_outputs(&j->history, output_of_history, j);
+        outputs_of_socket(j);
+    }
     if (j->n_outputs == OUTPUTS_MOST)
         run_error(j->run, "job %s: only the first %d outputs are fetched", j->id, OUTPUTS_MOST);
 }
@@ -172,6 +218,9 @@ void run_outputs_free(struct run_job *j)
     for (size_t i = 0; i < j->n_outputs; i++)
         free_output(&j->outputs[i]);
     free(j->outputs);
+    for (size_t i = 0; i < j->n_pictures; i++)
+        free_output(&j->pictures[i]);
+    free(j->pictures);
 }
 
 /* ---- their bytes ---- */

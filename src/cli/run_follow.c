@@ -7,13 +7,18 @@
 #include "cli/run_priv.h"
 #include "comfy/events.h"
 
+#define TICK_MS 250
 #define POLL_EVERY_MS 1000
+#define POLL_YOUNG_MS 250 /* jobs that take no time should not seem to take a second */
+#define YOUNG_MS 3000
 #define POLL_EVENTS_MS 4000 /* while events come, they tell enough */
 #define POLLS_AT_ONCE 8
 #define POLL_MS 30000
 #define MISS_APART_MS 2000 /* "not there" counts when two looks this far apart agree */
 #define MISSES_ENOUGH 2
 #define POSTS_MOST 3
+#define MISSES_ENDED 8 /* once it said that it ended, history may lag */
+#define SILENT_TELL_MS 2000
 #define SILENT_MS 120000
 
 /* ---- what is known ---- */
@@ -65,6 +70,8 @@ static void heard(struct run *r)
 
 static void silent(struct run *r, const char *why)
 {
+    if (run_now(r) - r->heard_at < SILENT_TELL_MS)
+        return;
     if (!r->silent_told)
         run_error(r, "no answer from %s (%s); trying again", r->url, why);
     r->silent_told = true;
@@ -115,7 +122,7 @@ static void take_event(struct run_job *j, const struct event *ev)
     case EVENT_EXECUTION_CACHED: j->nodes_done += json_count(ev->nodes); break;
     case EVENT_EXECUTING:
         if (event_is_end(ev)) {
-            j->poll_now = true;
+            j->poll_now = j->said_end = true;
         } else {
             set_phase(j, RUN_RUNNING);
             set_node(j, json_strdup(ev->node));
@@ -130,8 +137,31 @@ static void take_event(struct run_job *j, const struct event *ev)
     case EVENT_PROGRESS_STATE: take_progress_state(j, ev->nodes); break;
     default:
         if (event_is_terminal(ev))
-            j->poll_now = true;
+            j->poll_now = j->said_end = true;
     }
+}
+
+/* From a bare server: pictures that are written nowhere else. A gateway stores them. */
+static void take_picture(struct run *r, const char *data, size_t n)
+{
+    struct run_job *j = NULL;
+    struct frame f;
+    char *node;
+
+    if (r->gateway || r->stage != RUN_STAGE_JOBS || frame_parse(data, n, &f, NULL) < 0 ||
+        !frame_is_product(&f))
+        return;
+    if (f.type == FRAME_IMAGE_META)
+        j = job_of(r, json_get(f.meta, "prompt_id"));
+    for (size_t i = 0; !j && f.type == FRAME_IMAGE && i < r->n_jobs; i++)
+        if (r->jobs[i].phase == RUN_RUNNING) /* it runs one at a time, and says this to us alone */
+            j = &r->jobs[i];
+    if (!j || !RUN_LIVE(j->phase))
+        return;
+    node = f.type == FRAME_IMAGE_META ? json_strdup(json_get(f.meta, "node_id")) : xstrdup_null(j->node);
+    if (node && workflow_has_class(r->workflow, node, RUN_SOCKET_CLASS))
+        run_picture_add(j, node, f.body, f.body_n);
+    free(node);
 }
 
 static void on_ws_message(struct ws *w, enum ws_type type, const char *data, size_t n, void *arg)
@@ -142,6 +172,8 @@ static void on_ws_message(struct ws *w, enum ws_type type, const char *data, siz
 
     (void)w;
     heard(r);
+    if (type == WS_BINARY)
+        take_picture(r, data, n);
     if (type != WS_TEXT || r->stage != RUN_STAGE_JOBS || event_parse(data, n, &ev, NULL) < 0)
         return;
     j = job_of(r, ev.prompt_id);
@@ -263,6 +295,23 @@ static void polled(struct run_job *j)
     run_step(j->run);
 }
 
+/* The other side is away, or fails for this job alone, which has an end too. */
+static void poll_failed(struct run_job *j, const struct http_answer *a)
+{
+    struct run *r = j->run;
+    struct buf why = BUF_INIT;
+
+    run_put_refusal(a, &why);
+    if (!j->trouble_since)
+        j->trouble_since = run_now(r);
+    silent(r, buf_str(&why));
+    if (r->stage == RUN_STAGE_JOBS && run_now(r) - j->trouble_since > SILENT_MS) {
+        run_job_fail(j, "history_unavailable", "what became of it cannot be learnt: %s", buf_str(&why));
+        run_step(r);
+    }
+    buf_free(&why);
+}
+
 static void on_record(const struct http_answer *a, void *arg)
 {
     struct run_job *j = arg;
@@ -273,14 +322,11 @@ static void on_record(const struct http_answer *a, void *arg)
     if (r->stage != RUN_STAGE_JOBS)
         return;
     if (a->end != HTTP_CALL_OK || a->status >= 500) {
-        struct buf why = BUF_INIT;
-
-        run_put_refusal(a, &why);
-        silent(r, buf_str(&why));
-        buf_free(&why);
+        poll_failed(j, a);
         return;
     }
     heard(r);
+    j->trouble_since = 0;
     if (a->status == 200 && json_check(a->body->data, a->body->len, NULL, &record, NULL) == 0 &&
         json_type(record) == JSON_OBJECT) {
         j->misses = 0;
@@ -301,6 +347,9 @@ static void take_history(struct run_job *j)
     char *type = json_strdup(j->history.exception_type), *message = json_strdup(j->history.exception_message);
     char *node = json_strdup(j->history.node_id);
     struct buf where = BUF_INIT;
+
+    for (size_t n = message ? strlen(message) : 0; n > 0 && message[n - 1] == '\n'; n--)
+        message[n - 1] = '\0'; /* Python's str(e) often ends so */
 
     if (node) {
         buf_printf(&where, " (node %s, ", node);
@@ -333,7 +382,7 @@ static void missing(struct run_job *j)
     if (!j->absent || run_now(r) - j->missed_at < MISS_APART_MS)
         return;
     j->missed_at = run_now(r);
-    if (++j->misses < MISSES_ENOUGH)
+    if (++j->misses < (j->said_end ? MISSES_ENDED : MISSES_ENOUGH))
         return;
     j->misses = 0;
     if (j->phase != RUN_UNSURE) {
@@ -360,14 +409,11 @@ static void on_history(const struct http_answer *a, void *arg)
     if (r->stage != RUN_STAGE_JOBS)
         return;
     if (a->end != HTTP_CALL_OK || a->status >= 500) {
-        struct buf why = BUF_INIT;
-
-        run_put_refusal(a, &why);
-        silent(r, buf_str(&why));
-        buf_free(&why);
+        poll_failed(j, a);
         return;
     }
     heard(r);
+    j->trouble_since = 0;
     if (a->status == 200 && json_check(a->body->data, a->body->len, NULL, &root, NULL) == 0)
         got = history_find(root, j->id, &h, NULL);
     if (got == 0) {
@@ -485,13 +531,17 @@ void run_poll(struct run_job *j)
     buf_free(&target);
 }
 
-static bool due(struct run_job *j)
+static int64_t poll_every(const struct run_job *j)
 {
-    int64_t now = run_now(j->run);
-    int64_t every = j->run->ws && j->phase == RUN_RUNNING && j->server ? POLL_EVENTS_MS : POLL_EVERY_MS;
+    if (j->run->ws && j->phase == RUN_RUNNING && j->server)
+        return POLL_EVENTS_MS;
+    return run_now(j->run) - j->started_at < YOUNG_MS ? POLL_YOUNG_MS : POLL_EVERY_MS;
+}
 
+static bool due(const struct run_job *j)
+{
     return RUN_LIVE(j->phase) && j->phase != RUN_WAITING && !j->call &&
-           (j->poll_now || now - j->polled_at >= every);
+           (j->poll_now || run_now(j->run) - j->polled_at >= poll_every(j));
 }
 
 static void poll_gateway(struct run *r)
@@ -508,22 +558,28 @@ static void poll_gateway(struct run *r)
     }
 }
 
+static void poll_bare(struct run *r)
+{
+    int64_t every = INT64_MAX;
+
+    for (size_t i = 0; i < r->n_jobs; i++)
+        if (RUN_LIVE(r->jobs[i].phase) && r->jobs[i].phase != RUN_WAITING && poll_every(&r->jobs[i]) < every)
+            every = poll_every(&r->jobs[i]);
+    if (r->call || every == INT64_MAX || run_now(r) - r->queue_asked_at < every)
+        return;
+    r->queue_asked_at = run_now(r);
+    r->call = http_fetch(r->http, "GET", "/queue", NULL, NULL, RUN_ANSWER_MAX, POLL_MS, on_queue, r);
+}
+
 void run_poll_tick(void *arg)
 {
     struct run *r = arg;
-    bool live = false;
 
     if (r->stage != RUN_STAGE_JOBS)
         return;
-    timer_set(&r->poll_timer, POLL_EVERY_MS);
-    if (r->gateway) {
+    timer_set(&r->poll_timer, TICK_MS);
+    if (r->gateway)
         poll_gateway(r);
-        return;
-    }
-    for (size_t i = 0; i < r->n_jobs; i++)
-        live |= RUN_LIVE(r->jobs[i].phase) && r->jobs[i].phase != RUN_WAITING;
-    if (live && !r->call) {
-        r->queue_asked_at = run_now(r);
-        r->call = http_fetch(r->http, "GET", "/queue", NULL, NULL, RUN_ANSWER_MAX, POLL_MS, on_queue, r);
-    }
+    else
+        poll_bare(r);
 }

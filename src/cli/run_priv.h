@@ -63,7 +63,9 @@ struct run_job {
     bool poll_now;          /* something happened: ask at once */
     int64_t sent_at, polled_at, missed_at;
     unsigned posts, misses;
-    bool absent; /* bare: it was not in the queue when we last looked */
+    int64_t trouble_since; /* its own polls fail since then; 0: they do not */
+    bool said_end;         /* an event said that it ended */
+    bool absent;           /* bare: it was not in the queue when we last looked */
 
     int64_t place, value, max;
     char *server, *node; /* node: id */
@@ -78,6 +80,8 @@ struct run_job {
     char *code, *message; /* of a failure */
     struct bytes *detail; /* JSON */
 
+    struct run_output *pictures; /* bare: those that exist on the socket alone */
+    size_t n_pictures;
     struct run_output *outputs;
     size_t n_outputs, next_output;
     char **files; /* written */
@@ -172,6 +176,9 @@ void run_poll(struct run_job *j);
 void run_follow_record(struct run_job *j, struct bytes *body, struct json record);
 
 /* run_fetch.c */
+#define RUN_SOCKET_CLASS "SaveImageWebsocket"
+/* A PNG that this node sent over the socket; kept until the job has succeeded. */
+void run_picture_add(struct run_job *j, const char *node, const void *data, size_t n);
 void run_outputs_find(struct run_job *j);
 void run_outputs_free(struct run_job *j);
 void run_fetch_next(struct run *r);

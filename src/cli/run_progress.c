@@ -6,7 +6,8 @@
 #include "base/hash.h"
 #include "base/utf8.h"
 
-#define TITLE_COLUMNS 28
+#define TITLE_COLUMNS 24
+#define NARROW 70 /* a terminal below this spares words */
 #define SERVER_COLUMNS 20
 #define LINES_MOST 10
 
@@ -92,19 +93,25 @@ static const char *phase_words(enum run_phase p)
     return words[p];
 }
 
+/* "gpu0  node 3/7 KSampler  ####....  5/20  0:12 left" */
 static void put_running(const struct run_view *v, const struct cli_term *t, struct buf *out)
 {
-    if (!v->server || !v->node)
-        buf_puts(out, v->node ? "running " : "running");
+    int title = t->width / 4 < TITLE_COLUMNS ? t->width / 4 : TITLE_COLUMNS;
+
+    if (!v->node || (!v->server && t->width >= NARROW))
+        buf_puts(out, v->node || v->nodes_done ? "running " : "running");
+    if (v->nodes_done && v->nodes_done <= v->nodes)
+        buf_printf(out, "node %zu/%zu ", v->nodes_done, v->nodes);
     if (v->node)
-        put_text(out, v->node, TITLE_COLUMNS, t->utf8);
+        put_text(out, v->node, title, t->utf8);
     if (v->max > 1) {
         buf_puts(out, "  ");
-        put_bar(out, v->value, v->max, t->width >= 100 ? 30 : t->width >= 70 ? 16 : 8, t->utf8);
-        buf_printf(out, "  %lld/%lld", (long long)v->value, (long long)v->max);
+        if (t->tty) {
+            put_bar(out, v->value, v->max, t->width >= 100 ? 30 : t->width >= NARROW ? 16 : 8, t->utf8);
+            buf_puts(out, "  ");
+        }
+        buf_printf(out, "%lld/%lld", (long long)v->value, (long long)v->max);
     }
-    if (v->nodes_done && v->nodes_done <= v->nodes)
-        buf_printf(out, "  node %zu of %zu", v->nodes_done, v->nodes);
     if (v->left_ms >= 0) {
         buf_puts(out, "  ");
         put_span(out, v->left_ms);
@@ -137,7 +144,7 @@ void run_progress_line(const struct run_view *v, const struct cli_term *t, struc
     if (v->number)
         buf_printf(&b, "#%u  ", v->number);
     put_state(v, t, &b);
-    if (!RUN_ENDED(v->phase) && v->spent_ms >= 1000) {
+    if (!RUN_ENDED(v->phase) && v->spent_ms >= 1000 && (v->phase != RUN_RUNNING || v->left_ms < 0)) {
         buf_puts(&b, "  ");
         put_span(&b, v->spent_ms);
     }

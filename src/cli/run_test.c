@@ -482,13 +482,13 @@ static void a_line_says_place_server_node_step_and_time(void **state)
     assert_line(&v, &wide, "gpu0  running");
     v.node = "KSampler";
     v.nodes_done = 3;
-    assert_line(&v, &wide, "gpu0  KSampler  node 3 of 7");
+    assert_line(&v, &wide, "gpu0  node 3/7 KSampler");
     v.value = 5;
     v.max = 20;
     v.left_ms = 3725000;
     v.spent_ms = 7000;
-    assert_line(&v, &ascii, "gpu0  KSampler  [####............]  5/20  node 3 of 7  1:02:05 left  0:07");
-    assert_line(&v, &wide, "gpu0  KSampler  ━━━━┄┄┄┄┄┄┄┄┄┄┄┄  5/20  node 3 of 7  1:02:05 left  0:07");
+    assert_line(&v, &ascii, "gpu0  node 3/7 KSampler  [####............]  5/20  1:02:05 left");
+    assert_line(&v, &wide, "gpu0  node 3/7 KSampler  ━━━━┄┄┄┄┄┄┄┄┄┄┄┄  5/20  1:02:05 left");
     v.value = 50; /* a server may say anything */
     v.nodes_done = 9;
     v.left_ms = -1;
@@ -524,11 +524,14 @@ static void a_line_fits_the_terminal_whatever_the_names(void **state)
                 "running \xe7\x8c\xab\xe7\x8c\xab?\xcc\x81"
                 "e ?");
     v.node = "abcdefgh";
-    assert_line(&v, &narrow, "running abc"); /* 11 columns */
+    assert_line(&v, &narrow, "abc"); /* a quarter of 12 columns */
     v.node = "ab\xe7\x8c\xab";
-    assert_line(&v, &narrow, "running ab"); /* the next needs two */
+    assert_line(&v, &narrow, "ab"); /* the next needs two */
+    v.nodes_done = v.nodes = 1234567;
+    assert_line(&v, &narrow, "node 123456"); /* 11 columns, whatever there is to say */
+    v.nodes_done = 0;
     v.node = "a title that is longer than anyone would want to read on one line";
-    assert_line(&v, &wide, "running a title that is longer than ");
+    assert_line(&v, &wide, "running a title that is long");
 }
 
 static void many_jobs_share_few_lines(void **state)

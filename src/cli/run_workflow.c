@@ -360,6 +360,15 @@ size_t workflow_size(const struct workflow *w)
     return graph_size(w->graph);
 }
 
+bool workflow_has_class(const struct workflow *w, const char *node, const char *class_type)
+{
+    for (size_t i = 0; i < graph_size(w->graph); i++)
+        if ((!node || str_is(graph_at(w->graph, i)->id, node)) &&
+            str_is(graph_at(w->graph, i)->class_type, class_type))
+            return true;
+    return false;
+}
+
 void workflow_put_title(const struct workflow *w, const char *node, struct buf *out)
 {
     size_t i = graph_find(w->graph, (struct str){node, strlen(node)});

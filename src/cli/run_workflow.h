@@ -40,6 +40,8 @@ size_t workflow_plain_name(const char *value);
 void workflow_put(const struct workflow *w, unsigned long add, struct buf *out);
 
 size_t workflow_size(const struct workflow *w);
+/* Is this node of that class? node NULL: is any? */
+bool workflow_has_class(const struct workflow *w, const char *node, const char *class_type);
 /* What to show a person for a node: its title, else its class, else the id. Appended. */
 void workflow_put_title(const struct workflow *w, const char *node, struct buf *out);
 

@@ -33,7 +33,7 @@ static void on_call_free(void *arg)
     http_parser_free(&call->parser);
     buf_free(&call->head);
     bytes_unref(call->body);
-    list_for_each_safe (it, &call->pending) {
+    list_for_each_safe(it, &call->pending) {
         struct call_piece *p = list_entry(it, struct call_piece, link);
 
         if (p->data)
@@ -108,20 +108,12 @@ void call_end(struct http_call *call, enum http_call_end end, const char *fmt, .
 void call_client_gone(struct http_call *call)
 {
     list_remove(&call->link);
-    switch (call->state) {
-    case CALL_WAITING:
-    case CALL_CONNECTING:
-    case CALL_SENT:
-        call_end(call, HTTP_CALL_CANCELED, "the client was closed");
-        /* fall through */
-    case CALL_ENDED:
-        call->client = NULL;
+    if (call->state > CALL_NEW)
+        call_end(call, HTTP_CALL_CANCELED, "the client was closed"); /* unless it has ended already */
+    call->client = NULL;
+    if (call->state == CALL_ENDED) {
         task_cancel(&call->task);
         call_report(call);
-        break;
-    case CALL_NEW:
-    case CALL_REPORTING:
-    case CALL_GONE: call->client = NULL; break;
     }
 }
 
@@ -345,7 +337,7 @@ static void send_pending(struct http_call *call)
 {
     struct stream *s = call->conn->stream;
 
-    list_for_each_safe (it, &call->pending) {
+    list_for_each_safe(it, &call->pending) {
         struct call_piece *p = list_entry(it, struct call_piece, link);
         struct err e;
 

@@ -10,7 +10,7 @@
 
 enum { ALL_FIRST = 64 * 1024 }; /* a collected body starts with at most this: memory follows what arrives */
 
-void req_free(struct http_req *r)
+void http_req_free(struct http_req *r)
 {
     bytes_unref(r->all);
     buf_free(&r->fields);

@@ -307,7 +307,7 @@ struct stream *http_hijack_101(struct http_req *r, const char *upgrade)
     buf_clear(b);
     put_status(r, b, 101);
     put_field(b, "Upgrade", upgrade);
-    put_field(b, "Connection", "Upgrade");
+    put_field(b, "Connection", "upgrade"); /* as aiohttp writes it */
     put_field(b, "Date", server_date(c->server));
     buf_put(b, buf_str(&r->fields), r->fields.len);
     buf_put(b, "\r\n", 2);

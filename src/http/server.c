@@ -147,7 +147,7 @@ static void req_abort(struct http_req *r)
         r->on_abort(r, r->abort_arg);
     if (r->flushed_cb)
         r->flushed_cb(false, r->flushed_arg);
-    req_free(r);
+    http_req_free(r);
 }
 
 void conn_lost(struct http_conn *c, const char *reason)
@@ -196,7 +196,7 @@ void conn_detach(struct http_conn *c)
     c->stream = NULL;
     c->req = NULL;
     conn_unlink(c);
-    req_free(r);
+    http_req_free(r);
 }
 
 static void conn_close_gracefully(struct http_conn *c)
@@ -333,7 +333,7 @@ static void request_end(struct http_conn *c)
     }
     flush_wait_add(c, r);
     c->req = NULL;
-    req_free(r);
+    http_req_free(r);
     if (!keep) {
         conn_to_flush(c);
     } else if (c->parsed) {

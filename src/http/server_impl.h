@@ -110,7 +110,7 @@ const char *server_date(struct http_server *s);
 
 /* request.c */
 bool req_body_step(struct http_req *r); /* take one step of reading; false: nothing to do now */
-void req_free(struct http_req *r);
+void http_req_free(struct http_req *r);
 
 /* response.c */
 bool req_answer_is_short(const struct http_req *r); /* ended with less than was declared */

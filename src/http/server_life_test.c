@@ -295,7 +295,7 @@ static void upgrades(void **state)
                 "\r\nfirst bytes");
     UNTIL(&g, g.in.len > 0);
     assert_ptr_equal(strstr(buf_str(&g.in), "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n"
-                                            "Connection: Upgrade\r\n"),
+                                            "Connection: upgrade\r\n"),
                      buf_str(&g.in));
     assert_non_null(strstr(buf_str(&g.in), "Sec-WebSocket-Accept: x\r\n\r\n"));
     assert_int_equal(evbuffer_get_length(stream_input(g.taken)), 11);

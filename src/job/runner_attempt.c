@@ -24,7 +24,7 @@ void attempt_free(struct attempt **ap)
     if (a == NULL)
         return;
     HASH_DEL(a->job->r->by_attempt, a);
-    files_fini(a);
+    files_forget(a);
     bytes_unref(a->history);
     free(a->executing);
     free(a->progress_node);

@@ -27,7 +27,7 @@ static void file_free(struct runner *r, struct attempt_file *f)
     free(f);
 }
 
-void files_fini(struct attempt *a)
+void files_forget(struct attempt *a)
 {
     list_for_each_safe(it, &a->files)
         file_free(a->job->r, list_entry(it, struct attempt_file, link));

@@ -225,7 +225,7 @@ struct attempt_file *file_add(struct attempt *a, const char *node_id, const char
 void files_pump(struct attempt *a);
 /* For the terminal commit: outputs in order of history; strings point into the attempt; free() the array. */
 struct job_output *files_outputs(struct attempt *a, size_t *n);
-void files_fini(struct attempt *a);
+void files_forget(struct attempt *a);
 
 /* runner_collect.c: what history and the events say about files */
 struct frame;

@@ -6,7 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define DEPTH_MAX 300 /* Python's recursion ends deeper; no real graph comes near */
+#define NODES_MAX 20000 /* the simulator's own bound: a 500 beyond it */
+#define DEPTH_MAX 300   /* Python's recursion ends deeper; no real graph comes near */
 
 /* A Python exception on its way up. */
 struct raised {
@@ -682,6 +683,8 @@ enum check_result check_prompt(struct val *graph, const struct val *targets, con
     *out = (struct check){.outputs = val_arr(), .errors = val_obj()};
     /* an empty list or string iterates to nothing; anything else has no nodes to index */
     if (graph->type != VAL_OBJ && !((graph->type == VAL_ARR || graph->type == VAL_STR) && graph->len == 0))
+        res = CHECK_CRASH;
+    else if (val_count(graph) > NODES_MAX)
         res = CHECK_CRASH;
     else if (targets && targets->type != VAL_NULL && targets->type < VAL_STR)
         res = CHECK_CRASH; /* `in` a number; only reached if there is an output node, near enough */

@@ -29,7 +29,6 @@ struct exec {
     bool heavy_only; /* the fault waits for a heavy node */
     struct xnode *current;
     struct noderun run;
-    bool working;
 };
 
 static bool tick(void *arg, struct noderun *r, int64_t value, int64_t max, const char *mime,
@@ -81,7 +80,6 @@ void exec_free(struct exec **px)
 
     if (!x)
         return;
-    assert(!x->working);
     if (x->phase != PHASE_IDLE)
         forget_run(x);
     exec_drop_cache(x);
@@ -91,7 +89,6 @@ void exec_free(struct exec **px)
 
 void exec_abandon(struct exec *x)
 {
-    assert(!x->working);
     if (x->phase != PHASE_IDLE)
         forget_run(x);
     exec_drop_cache(x);
@@ -593,13 +590,12 @@ static enum exec_next drive_node(struct exec *x, int64_t *ms)
     if (r->cls->run && r->state == 0) {
         r->state = 1;
         r->work = r->cls->run;
-        x->working = true;
         return EXEC_WORK;
     }
     if (!r->cls->run) {
         switch (r->cls->step(r)) {
         case NODE_WAIT: *ms = r->wait_ms; return EXEC_WAIT;
-        case NODE_WORK: x->working = true; return EXEC_WORK;
+        case NODE_WORK: return EXEC_WORK;
         case NODE_FAILED:
             if (!r->error_type) {
                 interrupt_node(x);
@@ -650,7 +646,6 @@ enum exec_next exec_step(struct exec *x, int64_t *ms, bool *real)
 {
     *ms = 0;
     *real = false;
-    x->working = false;
     switch (x->phase) {
     case PHASE_IDLE: return EXEC_IDLE;
     case PHASE_SLOW:

@@ -51,9 +51,8 @@ static int by_key(const void *a, const void *b)
     return strcmp((*x)->key, (*y)->key);
 }
 
-static void sign(struct xcache *x, struct xgraph *g, struct xnode *n);
-
-static void put_signed_inputs(struct xcache *x, struct xgraph *g, struct xnode *n, struct buf *b)
+/* What n's inputs come from has been signed, but for a node on its own way back to itself. */
+static void put_signed_inputs(struct xgraph *g, struct xnode *n, struct buf *b)
 {
     const struct val *inputs = val_get(n->node, "inputs");
     size_t count = val_count(inputs), i = 0;
@@ -68,7 +67,6 @@ static void put_signed_inputs(struct xcache *x, struct xgraph *g, struct xnode *
         json_put_strn(b, m[i]->key, m[i]->keylen);
         buf_putc(b, '=');
         if (from && from != n) {
-            sign(x, g, from);
             buf_printf(b, "%s:", from->sig);
             val_put(b, m[i]->value->item[1]);
         } else {
@@ -80,14 +78,11 @@ static void put_signed_inputs(struct xcache *x, struct xgraph *g, struct xnode *
 }
 
 /* The cache key: class, inputs, and the keys of what the inputs come from; for some the node's own id. */
-static void sign(struct xcache *x, struct xgraph *g, struct xnode *n)
+static void sign_one(struct xcache *x, struct xgraph *g, struct xnode *n)
 {
     const struct val *changed = val_get(n->node, "is_changed");
     struct buf b = BUF_INIT;
 
-    if (n->sig[0] || n->visiting)
-        return;
-    n->visiting = true;
     /* expanded nodes have a cache of their own for each parent */
     if (n->parent)
         buf_printf(&b, "%s/%s|", n->parent->id, n->parent->cls->name);
@@ -97,12 +92,50 @@ static void sign(struct xcache *x, struct xgraph *g, struct xnode *n)
     if (n->cls->wants_id)
         buf_printf(&b, "|%s", n->id);
     buf_putc(&b, '|');
-    put_signed_inputs(x, g, n, &b);
+    put_signed_inputs(g, n, &b);
     if (n->n_consts > 0) /* a picture as a constant never equals another */
         buf_printf(&b, "#%llu", (unsigned long long)++x->unhashable);
     hash_text(&b, n->sig);
     buf_free(&b);
-    n->visiting = false;
+}
+
+/* A node that must be signed before n, or NULL. */
+static struct xnode *unsigned_source(struct xgraph *g, struct xnode *n)
+{
+    val_each(in, val_get(n->node, "inputs"))
+    {
+        struct xnode *from = xgraph_follow(g, in->value);
+
+        if (from && !from->sig[0] && !from->visiting)
+            return from;
+    }
+    return NULL;
+}
+
+/* With a stack of its own: a prompt may hold a chain of any length that no output needs. */
+static void sign(struct xcache *x, struct xgraph *g, struct xnode *first)
+{
+    struct xnode **stack, *from;
+    size_t n = 0, cap = 16;
+
+    if (first->sig[0])
+        return;
+    stack = xmalloc(cap * sizeof(struct xnode *));
+    stack[n++] = first;
+    first->visiting = true;
+    while (n > 0) {
+        from = unsigned_source(g, stack[n - 1]);
+        if (!from) {
+            sign_one(x, g, stack[--n]);
+            stack[n]->visiting = false;
+            continue;
+        }
+        if (n == cap)
+            stack = xrealloc(stack, (cap *= 2) * sizeof(struct xnode *));
+        from->visiting = true;
+        stack[n++] = from;
+    }
+    free(stack);
 }
 
 struct cached *xcache_find(struct xcache *x, struct xgraph *g, struct xnode *n)

@@ -323,6 +323,27 @@ static void cache_of_last_prompt(void **state)
     assert_non_null(strstr(k->trace.data, "execution_cached []"));
 }
 
+/* A chain of 19,000 nodes and a ring that no output needs, beside an output: they cost time, not the stack. */
+static void long_idle_chain(void **state)
+{
+    struct kit *k = *state;
+    struct buf b = BUF_INIT;
+
+    buf_puts(
+        &b,
+        "{\"r\": {\"class_type\": \"ImageInvert\", \"inputs\": {\"image\": [\"q\", 0]}}, \"q\": "
+        "{\"class_type\": "
+        "\"ImageInvert\", \"inputs\": {\"image\": [\"r\", 0]}}, \"18999\": {\"class_type\": \"ImageInvert\", "
+        "\"inputs\": {\"image\": [\"18998\", 0]}}");
+    for (int i = 18998; i >= 0; i--)
+        buf_printf(&b, ", \"%d\": {\"class_type\": \"ImageInvert\", \"inputs\": {\"image\": [\"%d\", 0]}}", i,
+                   i - 1);
+    buf_puts(&b, ", \"o\": {\"class_type\": \"ReportText\", \"inputs\": {\"value\": \"x\", \"count\": 1}}}");
+    one(k, b.data, "w");
+    assert_non_null(strstr(k->trace.data, "execution_success"));
+    buf_free(&b);
+}
+
 static void device_faults(void **state)
 {
     struct kit *k = *state;
@@ -429,6 +450,7 @@ int main(void)
         T(changed_file),
         T(dropped_cache),
         T(cache_of_last_prompt),
+        T(long_idle_chain),
         T(device_faults),
         T(current_node),
         T(sampling),

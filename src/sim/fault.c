@@ -25,7 +25,7 @@ static const struct {
     [FAULT_CUDA] = {"cuda-error", 0, 0, "prompt", "a CUDA error in the first heavy node"},
     [FAULT_HANG] = {"hang", 0, 0, "prompt", "the first heavy node never ends and cannot be interrupted"},
     [FAULT_DIE_AFTER_START] = {"die-after-start", 1, -1, "prompt",
-                               "killed right after execution_start; up again after TIME, or never"},
+                               "killed right after its first events; up again after TIME, or never"},
     [FAULT_DIE_AFTER_END] =
         {"die-after-end", 1, -1, "prompt",
          "killed after the last event, before history has it; up again after TIME, or never"},
@@ -163,7 +163,7 @@ static double draw(struct faults *f)
     return (double)((z ^ (z >> 31)) >> 11) / (double)(1ull << 53) * 100;
 }
 
-bool faults_strike(struct faults *f, enum fault_kind kind, int64_t *ms)
+static bool occasion(struct faults *f, enum fault_kind kind, bool use, int64_t *ms)
 {
     bool hit = false;
 
@@ -179,13 +179,28 @@ bool faults_strike(struct faults *f, enum fault_kind kind, int64_t *ms)
             continue;
         if (x->count == 0)
             continue;
-        if (x->count > 0)
+        if (x->count > 0 && use)
             x->count--;
         if (ms && !hit)
             *ms = x->ms;
         hit = true;
     }
     return hit;
+}
+
+bool faults_strike(struct faults *f, enum fault_kind kind, int64_t *ms)
+{
+    return occasion(f, kind, true, ms);
+}
+
+enum fault_kind faults_choose(struct faults *f, const enum fault_kind *kinds, size_t n)
+{
+    enum fault_kind chosen = FAULT_KINDS;
+
+    for (size_t i = 0; i < n; i++)
+        if (occasion(f, kinds[i], chosen == FAULT_KINDS, NULL) && chosen == FAULT_KINDS)
+            chosen = kinds[i];
+    return chosen;
 }
 
 void faults_help(FILE *out)

@@ -61,6 +61,9 @@ void faults_fini(struct faults *f);
 int faults_add(struct faults *f, const char *spec, struct err *e) MUST_CHECK;
 /* An occasion for this kind: does it strike? *ms (may be NULL): its time. */
 bool faults_strike(struct faults *f, enum fault_kind kind, int64_t *ms);
+/* One occasion for several kinds of which only one can show: the first of kinds that strikes, FAULT_KINDS if none does.
+ * A :COUNT is used up only by the one that shows. */
+enum fault_kind faults_choose(struct faults *f, const enum fault_kind *kinds, size_t n);
 /* The table with explanations, for `--fault help`. */
 void faults_help(FILE *out);
 /* "300ms" "2s" "1m"; a bare number is milliseconds. -1 if it is none of these. */

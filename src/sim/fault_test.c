@@ -102,6 +102,23 @@ static void refused(void **state)
     faults_fini(&f);
 }
 
+/* Of two that could strike one shows, and only that one is used up; both have had the occasion. */
+static void one_shows(void **state)
+{
+    static const enum fault_kind kinds[] = {FAULT_VIEW_404, FAULT_VIEW_500};
+    struct faults f;
+
+    (void)state;
+    one(&f, "view-404:1");
+    assert_int_equal(faults_add(&f, "view-500:1", NULL), 0);
+    assert_int_equal(faults_add(&f, "view-500@3", NULL), 0);
+    assert_int_equal(faults_choose(&f, kinds, 2), FAULT_VIEW_404);
+    assert_int_equal(faults_choose(&f, kinds, 2), FAULT_VIEW_500);
+    assert_int_equal(faults_choose(&f, kinds, 2), FAULT_VIEW_500);
+    assert_int_equal(faults_choose(&f, kinds, 2), FAULT_KINDS);
+    faults_fini(&f);
+}
+
 /* The same seed strikes at the same occasions, another seed at others, about as often. */
 static void chance_repeats(void **state)
 {
@@ -128,7 +145,8 @@ static void chance_repeats(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {cmocka_unit_test(selectors), cmocka_unit_test(times),
-                                       cmocka_unit_test(refused), cmocka_unit_test(chance_repeats)};
+                                       cmocka_unit_test(refused), cmocka_unit_test(one_shows),
+                                       cmocka_unit_test(chance_repeats)};
 
     return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -32,7 +32,7 @@ def main():
         raw = gzip.decompress(raw)
     body = json.loads(raw)
     lines = []
-    for name in CLASSES:
+    for name in sorted(CLASSES, key=list(body).index):  # as the server lists them
         entry = body[name]
         for field in FILES.get(name, []):
             entry["input"]["required"][field][0] = []

@@ -6,10 +6,10 @@
 #include "base/log.h"
 #include "sim/server_impl.h"
 
-enum { GET = 1, POST = 2, DELETE = 4, PATCH = 8, ONLY_API = 16, NO_TWIN = 32, REST = 64 };
+enum { GET = 1, POST = 2, DELETE = 4, PATCH = 8, NO_TWIN = 16, REST = 32, DEEP = 64 };
 
 static const struct route {
-    const char *path; /* without /api. REST: one segment more, which may be encoded */
+    const char *path; /* without /api. REST: one segment more, which may be encoded; DEEP: any number */
     unsigned flags;
     route_cb *cb;
 } routes[] = {
@@ -28,6 +28,7 @@ static const struct route {
     {"/models/", GET | REST, get_models_one},
     {"/experiment/models", GET, get_experiment_models},
     {"/experiment/models/", GET | REST, get_experiment_models_one},
+    {"/experiment/models/preview/", GET | DEEP, get_bare_404},
     {"/view_metadata/", GET | REST, get_bare_404},
     {"/embeddings", GET, get_embeddings},
     {"/system_stats", GET, get_system_stats},
@@ -78,9 +79,9 @@ static const char *match_path(const struct route *rt, const char *path)
 {
     size_t n = strlen(rt->path);
 
-    if (!(rt->flags & REST))
+    if (!(rt->flags & (REST | DEEP)))
         return strcmp(path, rt->path) == 0 ? "" : NULL;
-    if (strncmp(path, rt->path, n) != 0 || path[n] == '\0' || strchr(path + n, '/'))
+    if (strncmp(path, rt->path, n) != 0 || path[n] == '\0' || (!(rt->flags & DEEP) && strchr(path + n, '/')))
         return NULL;
     return path + n;
 }

@@ -17,6 +17,7 @@
 
 struct viewing {
     struct sim_server *s;
+    bool truncate; /* an injected fault */
     char *path, *name;
 };
 
@@ -163,7 +164,7 @@ static void view_file(struct http_req *r, const struct viewing *v)
         http_reply_empty(r, 404);
         return;
     }
-    if (faults_strike(&v->s->faults, FAULT_VIEW_TRUNCATE, NULL)) {
+    if (v->truncate) {
         close(fd);
         view_half(r, v, type);
         return;
@@ -205,13 +206,17 @@ void get_view(struct sim_server *s, struct http_req *r, const char *rest)
     (void)rest;
     v->s = s;
     status = view_find(s, r, &v->path, &v->name);
-    if (status == 0 && faults_strike(&s->faults, FAULT_VIEW_404, NULL))
-        status = 404;
-    if (status == 0 && faults_strike(&s->faults, FAULT_VIEW_500, NULL))
-        status = 500;
-    if (status == 0 && faults_strike(&s->faults, FAULT_VIEW_SLOW, &ms)) {
-        server_later(s, r, ms, view_now, viewing_free, v);
-        return;
+    if (status == 0) {
+        static const enum fault_kind kinds[] = {FAULT_VIEW_404, FAULT_VIEW_500, FAULT_VIEW_TRUNCATE};
+        enum fault_kind fault = faults_choose(&s->faults, kinds, ARRAY_LEN(kinds));
+        bool slow = faults_strike(&s->faults, FAULT_VIEW_SLOW, &ms);
+
+        v->truncate = fault == FAULT_VIEW_TRUNCATE;
+        status = fault == FAULT_VIEW_404 ? 404 : fault == FAULT_VIEW_500 ? 500 : 0;
+        if (status == 0 && slow) {
+            server_later(s, r, ms, view_now, viewing_free, v);
+            return;
+        }
     }
     if (status == 500)
         reply_500(r);
@@ -229,6 +234,7 @@ void get_view(struct sim_server *s, struct http_req *r, const char *rest)
 struct upload {
     struct sim_server *s;
     struct multipart *parser;
+    size_t got;
     bool mask;
     bool has_image, image_is_file;
     struct buf *into; /* the field that comes in, or NULL */
@@ -347,11 +353,12 @@ static int compose_mask(struct sim_server *s, struct upload *u, bool *have)
     *have = false;
     if (!file || file->type != VAL_STR) {
         status = 500;
-    } else if (d < 0 || *file->text == '/' || strstr(file->text, "..") ||
-               !files_path(&s->files, (enum files_dir)d, sub && sub->type == VAL_STR ? sub->text : "",
-                           file->text, &path)) {
+    } else if (d < 0) {
         status = 400;
-    } else if (files_read(buf_str(&path), &bytes, NULL) == 0) {
+    } else if (files_path(&s->files, (enum files_dir)d, sub && sub->type == VAL_STR ? sub->text : "",
+                          file->text, &path) &&
+               files_read(buf_str(&path), &bytes, NULL) ==
+                   0) { /* else nothing is written, and 200 all the same */
         orig = image_decode(buf_str(&bytes), bytes.len, &e);
         mask = orig ? image_decode(buf_str(&u->image), u->image.len, &e) : NULL;
         both = mask ? image_new(1, orig->w, orig->h, 4, &e) : NULL;
@@ -450,6 +457,13 @@ static void upload_data(struct http_req *r, const void *data, size_t n, bool fin
     struct upload *u = arg;
     struct err e = {0};
 
+    u->got += n;
+    if (u->got > MAX_UPLOAD) {
+        http_on_abort(r, NULL, NULL);
+        reply_413(r);
+        upload_free(u);
+        return;
+    }
     if (multipart_push(u->parser, data, n, &e) < 0 || (fin && multipart_finish(u->parser, &e) < 0)) {
         log_warn(LOG_S("sim", u->s->name), LOG_S("reason", e.msg));
         http_on_abort(r, NULL, NULL);
@@ -481,7 +495,7 @@ static void upload(struct sim_server *s, struct http_req *r, bool mask)
         return;
     }
     http_on_abort(r, upload_gone, u);
-    http_body_limit(r, MAX_UPLOAD);
+    http_body_limit(r, INT64_MAX); /* kept in upload_data() */
     http_body_read(r, upload_data, u);
 }
 

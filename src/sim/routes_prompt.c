@@ -16,6 +16,7 @@ struct reading {
     struct sim_server *s;
     body_cb *cb;
     bool lenient; /* /interrupt: what is no JSON is as good as {} */
+    struct buf body;
 };
 
 /* Another charset than UTF-8, if the Content-Type names one (aiohttp decodes by it). */
@@ -34,16 +35,16 @@ static char *charset_of(const struct http_req *r)
     return n == 7 && strncasecmp(at, "latin-1", n) == 0 ? xstrdup("ISO-8859-1") : xstrndup(at, n);
 }
 
-static struct val *decode(const struct http_req *r, const struct bytes *body)
+static struct val *decode(const struct http_req *r, const struct buf *body)
 {
-    char *charset = charset_of(r), *in = (char *)body->data, *text, *out;
+    char *charset = charset_of(r), *in = body->data, *text, *out;
     iconv_t cd = charset ? iconv_open("UTF-8", charset) : NULL;
     size_t left = body->len, room = body->len * 3 + 16, space = room;
     struct val *v = NULL;
 
     free(charset);
     if (!cd)
-        return val_parse(body->data, body->len, NULL);
+        return val_parse(buf_str(body), body->len, NULL);
     if (cd == (iconv_t)-1)
         return NULL;
     out = text = xmalloc(room);
@@ -54,40 +55,58 @@ static struct val *decode(const struct http_req *r, const struct bytes *body)
     return v;
 }
 
-static void read_done(struct http_req *r, struct bytes *body, void *arg)
+static void reading_free(struct reading *rd)
 {
-    struct reading *rd = arg;
-    struct sim_server *s = rd->s;
-    body_cb *cb = rd->cb;
-    bool lenient = rd->lenient;
-    struct val *v = decode(r, body);
-
-    http_on_abort(r, NULL, NULL);
+    buf_free(&rd->body);
     free(rd);
-    if (!v && lenient)
-        v = val_obj();
-    if (!v) {
-        reply_500(r);
-        return;
-    }
-    cb(s, r, v);
-    val_free(v);
 }
 
 static void read_gone(struct http_req *r, void *arg)
 {
     (void)r;
-    free(arg);
+    reading_free(arg);
+}
+
+static void read_done(struct http_req *r, struct reading *rd)
+{
+    struct val *v = decode(r, &rd->body);
+
+    if (!v && rd->lenient)
+        v = val_obj();
+    if (v)
+        rd->cb(rd->s, r, v);
+    else
+        reply_500(r);
+    val_free(v);
+}
+
+/* The limit is kept here and not by the HTTP server, because aiohttp's 413 has a text of its own. */
+static void read_more(struct http_req *r, const void *data, size_t n, bool fin, void *arg)
+{
+    struct reading *rd = arg;
+
+    if (rd->body.len + n > MAX_UPLOAD) {
+        http_on_abort(r, NULL, NULL);
+        reading_free(rd);
+        reply_413(r);
+        return;
+    }
+    buf_put(&rd->body, data, n);
+    if (!fin)
+        return;
+    http_on_abort(r, NULL, NULL);
+    read_done(r, rd);
+    reading_free(rd);
 }
 
 static void read_json(struct sim_server *s, struct http_req *r, body_cb *cb, bool lenient)
 {
     struct reading *rd = xcalloc(1, sizeof(*rd));
 
-    *rd = (struct reading){s, cb, lenient};
+    *rd = (struct reading){.s = s, .cb = cb, .lenient = lenient};
     http_on_abort(r, read_gone, rd);
-    http_body_limit(r, MAX_UPLOAD);
-    http_body_read_all(r, MAX_UPLOAD, read_done, rd);
+    http_body_limit(r, INT64_MAX);
+    http_body_read(r, read_more, rd);
 }
 
 /* --- POST /prompt --- */
@@ -204,6 +223,8 @@ static void queue_and_answer(struct sim_server *s, struct http_req *r, struct pr
 {
     struct accepted *a = xcalloc(1, sizeof(*a));
     int64_t ms = 0;
+    bool lost = faults_strike(&s->faults, FAULT_PROMPT_LOST, NULL),
+         slow = faults_strike(&s->faults, FAULT_PROMPT_SLOW_ANSWER, &ms);
 
     buf_puts(&a->body, "{\"prompt_id\": ");
     json_put_str(&a->body, p->id);
@@ -214,10 +235,10 @@ static void queue_and_answer(struct sim_server *s, struct http_req *r, struct pr
     buf_putc(&a->body, '}');
     prompts_push(&s->prompts, p);
     server_kick(s);
-    if (faults_strike(&s->faults, FAULT_PROMPT_LOST, NULL)) {
+    if (lost) {
         http_abort(r);
         accepted_free(a);
-    } else if (faults_strike(&s->faults, FAULT_PROMPT_SLOW_ANSWER, &ms)) {
+    } else if (slow) {
         server_later(s, r, ms, answer_late, accepted_free, a);
     } else {
         answer_late(r, a);
@@ -271,10 +292,13 @@ static void submit(struct sim_server *s, struct http_req *r, struct val *body)
 
 void post_prompt(struct sim_server *s, struct http_req *r, const char *rest)
 {
+    static const enum fault_kind kinds[] = {FAULT_REJECT, FAULT_REJECT_500};
+    enum fault_kind fault = faults_choose(&s->faults, kinds, ARRAY_LEN(kinds));
+
     (void)rest;
-    if (faults_strike(&s->faults, FAULT_REJECT, NULL))
+    if (fault == FAULT_REJECT)
         reply_rejected(r);
-    else if (faults_strike(&s->faults, FAULT_REJECT_500, NULL))
+    else if (fault == FAULT_REJECT_500)
         reply_500(r);
     else
         read_json(s, r, submit, false);
@@ -410,13 +434,14 @@ void get_history(struct sim_server *s, struct http_req *r, const char *rest)
 void get_history_one(struct sim_server *s, struct http_req *r, const char *rest)
 {
     struct buf b = BUF_INIT, id = BUF_INIT;
+    static const enum fault_kind kinds[] = {FAULT_HISTORY_500, FAULT_HISTORY_EMPTY};
+    enum fault_kind fault = faults_choose(&s->faults, kinds, ARRAY_LEN(kinds));
 
-    if (faults_strike(&s->faults, FAULT_HISTORY_500, NULL)) {
+    if (fault == FAULT_HISTORY_500) {
         reply_500(r);
         return;
     }
-    if (faults_strike(&s->faults, FAULT_HISTORY_EMPTY, NULL) ||
-        http_unescape(rest, strlen(rest), false, &id) < 0)
+    if (fault == FAULT_HISTORY_EMPTY || http_unescape(rest, strlen(rest), false, &id) < 0)
         buf_puts(&b, "{}");
     else
         history_put_one(&s->prompts, &b, buf_str(&id));

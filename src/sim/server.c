@@ -1,6 +1,7 @@
 #include "sim/server.h"
 
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -117,6 +118,8 @@ static void be_dead(void *arg)
     models_unload(&s->models);
     files_wipe_temp(&s->files);
     s->number = 0;
+    s->plan.silent = false;
+    hub_silence(s->hub, false);
     if (s->revive_ms >= 0)
         timer_set(&s->revive, s->revive_ms);
 }
@@ -149,46 +152,44 @@ static void come_back(void *arg)
 
 /* --- running prompts --- */
 
+/* Every kind is asked at every prompt, so that @N counts prompts whatever else strikes. */
 static enum exec_fault fault_of(void *arg, const struct prompt *p, int64_t *slow_ms, int64_t *lag_ms)
 {
     struct sim_server *s = arg;
-    enum exec_fault f = EXEC_FINE;
+    struct faults *f = &s->faults;
+    bool oom = faults_strike(f, FAULT_OOM, NULL), cuda = faults_strike(f, FAULT_CUDA, NULL),
+         hang = faults_strike(f, FAULT_HANG, NULL);
 
     (void)p;
     s->started++;
-    (void)faults_strike(&s->faults, FAULT_SLOW_PROMPT, slow_ms);
-    (void)faults_strike(&s->faults, FAULT_HISTORY_LAG, lag_ms);
-    if (faults_strike(&s->faults, FAULT_OOM, NULL))
-        f = EXEC_OOM;
-    if (faults_strike(&s->faults, FAULT_CUDA, NULL))
-        f = EXEC_CUDA;
-    if (faults_strike(&s->faults, FAULT_HANG, NULL))
-        f = EXEC_HANG;
-    s->hide_history = faults_strike(&s->faults, FAULT_HISTORY_MISSING, NULL);
-    if (faults_strike(&s->faults, FAULT_WS_SILENT, NULL)) {
-        s->silenced = true;
+    (void)faults_strike(f, FAULT_SLOW_PROMPT, slow_ms);
+    (void)faults_strike(f, FAULT_HISTORY_LAG, lag_ms);
+    s->plan.hide_history = faults_strike(f, FAULT_HISTORY_MISSING, NULL);
+    s->plan.silent = faults_strike(f, FAULT_WS_SILENT, NULL);
+    s->plan.drop = faults_strike(f, FAULT_WS_DROP, NULL);
+    s->plan.die_at_start = faults_strike(f, FAULT_DIE_AFTER_START, &s->plan.start_ms);
+    s->plan.die_at_end = faults_strike(f, FAULT_DIE_AFTER_END, &s->plan.end_ms);
+    if (s->plan.silent)
         hub_silence(s->hub, true);
-    }
-    return f;
+    return hang ? EXEC_HANG : cuda ? EXEC_CUDA : oom ? EXEC_OOM : EXEC_FINE;
 }
 
 static void marked(void *arg, enum exec_mark m, const struct prompt *p)
 {
     struct sim_server *s = arg;
-    int64_t ms = -1;
+    bool start = m == EXEC_STARTED;
 
-    log_info(LOG_S("prompt", p->id), LOG_S("sim", s->name),
-             LOG_S("state", m == EXEC_STARTED ? "running" : "ended"));
-    if (m == EXEC_STARTED && faults_strike(&s->faults, FAULT_WS_DROP, NULL))
+    log_info(LOG_S("prompt", p->id), LOG_S("sim", s->name), LOG_S("state", start ? "running" : "ended"));
+    if (start && s->plan.drop)
         hub_cut(s->hub);
-    if (faults_strike(&s->faults, m == EXEC_STARTED ? FAULT_DIE_AFTER_START : FAULT_DIE_AFTER_END, &ms))
-        die(s, ms);
+    if (start ? s->plan.die_at_start : s->plan.die_at_end)
+        die(s, start ? s->plan.start_ms : s->plan.end_ms);
 }
 
 static void between_prompts(struct sim_server *s)
 {
-    if (s->silenced) {
-        s->silenced = false;
+    if (s->plan.silent) {
+        s->plan.silent = false;
         hub_silence(s->hub, false);
     }
     if (s->unload_models || s->free_memory)
@@ -214,9 +215,8 @@ static void work_done(struct work *w)
 /* The running prompt's id is needed after history took it. */
 static void end_prompt(struct sim_server *s, char *id)
 {
-    if (s->hide_history)
+    if (s->plan.hide_history)
         history_delete(&s->prompts, id);
-    s->hide_history = false;
     free(id);
 }
 
@@ -348,6 +348,14 @@ void reply_500(struct http_req *r)
                    "500 Internal Server Error\n\nServer got itself in trouble");
 }
 
+void reply_413(struct http_req *r)
+{
+    char text[64];
+
+    snprintf(text, sizeof(text), "Maximum request body size %lld exceeded.", MAX_UPLOAD);
+    http_reply_str(r, 413, "text/plain; charset=utf-8", text);
+}
+
 void reply_none(struct http_req *r)
 {
     if (http_req_method(r) == HTTP_HEAD) {
@@ -437,6 +445,7 @@ void sim_server_free(struct sim_server **ps)
 
     if (!s)
         return;
+    s->down = true;    /* nothing is begun any more */
     while (s->working) /* a worker thread still has the node */
         loop_turn(s->loop, 100);
     task_cancel(&s->death);

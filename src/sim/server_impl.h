@@ -36,8 +36,10 @@ struct sim_server {
     int64_t number;    /* of POST /prompt */
     unsigned started;  /* prompts begun */
     bool free_memory, unload_models;
-    bool hide_history; /* of the prompt that runs: history-missing */
-    bool silenced;     /* by the prompt that runs: ws-silent */
+    struct { /* what the faults have in store for the prompt that runs */
+        bool hide_history, silent, drop, die_at_start, die_at_end;
+        int64_t start_ms, end_ms; /* how long it stays dead; < 0: for good */
+    } plan;
     struct val *settings;
     struct list delayed; /* answers that wait */
 };
@@ -50,6 +52,7 @@ void server_later(struct sim_server *s, struct http_req *r, int64_t ms, server_l
                   void (*drop)(void *arg), void *arg);
 void reply_json(struct http_req *r, int status, struct buf *b); /* b is emptied */
 void reply_500(struct http_req *r);                             /* aiohttp's, closes the connection */
+void reply_413(struct http_req *r);                             /* a body over MAX_UPLOAD */
 void reply_none(struct http_req *r);                            /* the static mount's 404 */
 void reply_405(struct http_req *r, const char *allow);
 void server_features(void *arg, struct buf *b);

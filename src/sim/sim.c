@@ -30,7 +30,7 @@ static const struct {
     {"listen", "HOST:PORT", "where the first server listens (127.0.0.1:8188); port 0 picks one"},
     {"count", "N", "so many servers, on consecutive ports"},
     {"name", "PREFIX", "they are called PREFIX1, PREFIX2 ... (sim)"},
-    {"seed", "N", "makes ids, file names and faults repeat (1)"},
+    {"seed", "N", "makes ids, file names and faults repeat; different each time unless given"},
     {"speed", "X", "played times are divided by X (1)"},
     {"history-lag", "MS", "history has a prompt this long after its last event (0)"},
     {"fault", "SPEC", "what goes wrong, see --fault help; N/SPEC only on the Nth server; may be repeated"},
@@ -270,8 +270,10 @@ int sim_main(int argc, char **argv)
         .listen = "127.0.0.1:8188", .name = "sim", .count = 1, .vram_models = 1, .seed = 1, .speed = 1};
     char temporary[] = "/tmp/comfymux-sim-XXXXXX";
     const char *base;
-    int rc = parse_options(&o, argc, argv);
+    int rc;
 
+    clock_system()->random(clock_system(), &o.seed, sizeof(o.seed));
+    rc = parse_options(&o, argc, argv);
     if (rc == 0 && check_faults(&o) < 0)
         rc = 3;
     if (rc) {

@@ -14,6 +14,7 @@ from PIL import Image
 
 UUID = r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}"
 TOKEN = re.compile(UUID + r"|\b[0-9a-f]{32}\b|(?<=_temp_)[a-z]{5}(?=_)")
+STEP = re.compile(r'("seconds_per_step": )([0-9.]+)')
 HOME = re.compile(r"/opt/comfy-home/\w+")  # where a recorded server kept its folders
 
 # Values that are different at every run: only their type counts.
@@ -54,7 +55,8 @@ def short(v, limit=300):
 class Names:
     """What stands for what: recorded ids, file names and numbers to those of this run, one to one."""
 
-    def __init__(self):
+    def __init__(self, stretch=1):
+        self.stretch = stretch  # how many times as long as recorded a step of the test node SlowProgress lasts
         self.tokens = {}  # recorded id or random letters -> ours
         self.files = {}  # (filename, subfolder, type) -> ours
         self.numbers = {}  # recorded queue number -> ours, those that the server chose
@@ -65,6 +67,9 @@ class Names:
         """Ids in a request that no answer has named are the client's own: they must come back as they are."""
         for token in TOKEN.findall(text):
             self.tokens.setdefault(token, token)
+
+    def seconds(self, recorded):
+        return round(recorded * self.stretch, 6)
 
     def _bind(self, table, recorded, got):
         if recorded not in table and got not in table.values():
@@ -99,6 +104,8 @@ class Names:
 
     def text(self, s):
         """Recorded text with this run's ids."""
+        if self.stretch != 1:
+            s = STEP.sub(lambda m: m.group(1) + repr(self.seconds(float(m.group(2)))), s)
         s = HOME.sub(lambda m: self.homes.get(m.group(), m.group()), s)
         return TOKEN.sub(lambda m: self.tokens.get(m.group(), m.group()), s)
 
@@ -139,6 +146,8 @@ def form(v, names=None, key=None):
     """The comparable form of a JSON value; names is given for the recorded side only."""
     if key in BLANK:
         return "<%s>" % type(v).__name__
+    if key == "seconds_per_step" and names and type(v) is float:
+        return names.seconds(v)
     if key == "number" and names and type(v) is int:
         return names.numbers.get(v, v)
     if isinstance(v, dict):
@@ -299,6 +308,16 @@ def recorded_frame(e):
 
 def frame_type(value):
     return value.get("type", "?")
+
+
+def describe(value):
+    """The path of a frame that came on one side only: its type, and how far it says the work is."""
+    data = value.get("data") if isinstance(value.get("data"), dict) else {}
+    if frame_type(value) == "progress_state":
+        data = list(data["nodes"].values())[-1] if data.get("nodes") else {}
+    if frame_type(value) in ("progress", "progress_state") and "max" in data:
+        return "%s %g of %g" % (frame_type(value), data["value"], data["max"])
+    return frame_type(value)
 
 
 def is_status(value):

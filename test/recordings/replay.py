@@ -35,6 +35,10 @@ FRAME_SECONDS = 10  # for a frame that the recording had; after one that never c
 LATE_SECONDS = 3  # for an answer to become what was recorded, after a silence
 ANSWER_SECONDS = 60
 
+# How many times as long as recorded a step of the test node SlowProgress lasts: recordings look at what runs while
+# it runs, in steps of 40 ms and more, and a busy machine must see the same. Silences are as much longer.
+STRETCH = 3
+
 
 def folder():
     """Where the recordings are, or None."""
@@ -170,7 +174,7 @@ class Replay:
         self.urls = dict(zip(sorted(session.servers), urls))
         self.hosts = {session.servers[k]: host_of(u) for k, u in self.urls.items()}
         self.report = Report(target, session)
-        self.names = compare.Names()
+        self.names = compare.Names(STRETCH)
         self.sockets = {}  # open ones by the recording's name
         self.all_sockets = []
         self.pending = []  # (recorded end, task)
@@ -299,12 +303,24 @@ class Replay:
 
     # ---- sockets ----
 
-    async def open(self, e):
+    async def queue_becomes(self, server, count):
+        """Who waited with no socket open waited for the queue: look there."""
+        deadline = time.monotonic() + FRAME_SECONDS
+        while time.monotonic() < deadline:
+            async with self.http.get(self.urls[server] + "/prompt") as answer:
+                if (await answer.json())["exec_info"]["queue_remaining"] == count:
+                    return
+            await asyncio.sleep(0.01)
+        self.report.in_vain.append("a queue of %s before a socket opens" % count)
+
+    async def open(self, e, silence):
         until = next((x["t"] for x in self.session.events if x["kind"] == "ws" and x["conn"] == e["conn"]
                       and x["dir"] == "open" and x["t"] > e["t"]), float("inf"))
         recorded = [(x["t"], compare.recorded_frame(x)) for x in self.session.frames
                     if x["conn"] == e["conn"] and e["t_sent"] <= x["t"] < until]
         s = Socket(e["conn"], recorded)
+        if silence > 0.03 and recorded and not self.sockets:
+            await self.queue_becomes(e["server"], compare.remaining(recorded[0][1]))
         extensions = [v for k, v in e["response"]["headers"] if k.lower() == "sec-websocket-extensions"]
         url = self.urls[e["server"]].replace("http", "ws", 1) + self.target_text(e["path"])
         where = "WS %s open %s" % (e["conn"], e["path"])
@@ -397,7 +413,7 @@ class Replay:
                 await task
         await self.frames_until(t, silence > 0.03)
         if silence > 0.03:
-            await asyncio.sleep(min(silence, 3))
+            await asyncio.sleep(min(silence * STRETCH, 3))
         if e["kind"] == "http":
             try:
                 self.body(e["request"])
@@ -408,7 +424,7 @@ class Replay:
         elif e["kind"] == "raw":
             await self.raw(e)
         elif e["dir"] == "open":
-            await self.open(e)
+            await self.open(e, silence)
         elif e["dir"] == "out" and e["conn"] in self.sockets:
             await self.sockets[e["conn"]].ws.send_str(self.target_text(e["data"]))
         elif e["dir"] == "close":
@@ -440,13 +456,13 @@ class Replay:
                     j = next((j for j in rest if compare.frame_type(g[j][0]) == compare.frame_type(r[i][0])), None)
                     kind = compare.frame_type(r[i][0])
                     if j is None:
-                        found = [(kind, r[i][1], ABSENT)]
+                        found = [(compare.describe(r[i][0]), r[i][1], ABSENT)]
                     else:
                         rest.remove(j)
                         found = list(compare.differences(r[i][1], g[j][1], kind)) or [(kind + " order", i, j)]
                     self.report.count(self.report.frames, [Difference(where, *f) for f in found])
                 for j in rest:
-                    found = [Difference(where, compare.frame_type(g[j][0]), ABSENT, g[j][1])]
+                    found = [Difference(where, compare.describe(g[j][0]), ABSENT, g[j][1])]
                     self.report.count(self.report.frames, found)
 
     async def give_files(self):

@@ -33,6 +33,9 @@ def sessions():
     return [s for s in main + more if s.name not in LEFT_OUT]
 
 
+# The recorded servers had no models.
+FRESH = {"sim": {"args": ("--checkpoints", "none")}, "gateway": {"sim_args": ("--checkpoints", "none")}}
+
 SESSIONS = sessions()
 no_recordings = pytest.mark.skipif(not SESSIONS, reason="no recordings: COMFYMUX_SHARED or ../shared")
 
@@ -42,7 +45,7 @@ def servers(request):
     """A fresh target for the whole series: what sessions leave behind shows in later ones."""
     try:
         # The gateway comes with one server behind it: with more, what runs when is not as recorded.
-        with targets.KINDS[request.param](1 if request.param == "gateway" else 2) as target:
+        with targets.KINDS[request.param](1 if request.param == "gateway" else 2, **FRESH.get(request.param, {})) as target:
             replay.prelude(target.url)
             yield target
     except targets.Missing as e:

@@ -1,0 +1,311 @@
+/* /mux/v1/jobs: the table of jobs, one job, taking it away, its files. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/mux.h"
+
+#define LIST_DEFAULT 100
+#define LIST_MAX 1000
+
+/* --- one job --- */
+
+bool mux_starting(struct api *a, struct http_req *req)
+{
+    if (a->runner)
+        return false;
+    http_set(req, "Retry-After", "1");
+    api_error(req, 503, "not_ready", "the gateway is starting: its jobs are being read from the store", NULL);
+    return true;
+}
+
+bool mux_missing(struct http_req *req, struct job_record *const *rec)
+{
+    if (*rec == NULL)
+        api_error(req, 404, "not_found", "there is no job of this id", NULL);
+    return *rec == NULL;
+}
+
+void mux_load(struct api *a, struct http_req *req, const char *id, uint32_t parts, api_record_cb *cb,
+              void *arg)
+{
+    struct job_record *none = NULL;
+
+    if (uuid_is_canonical(id, strlen(id)))
+        api_load(a, req, id, parts, cb, arg);
+    else
+        mux_missing(req, &none);
+}
+
+void mux_reply_record(struct api *a, struct http_req *req, int status, const struct job_record *rec)
+{
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    jsonw_init(&w, &b);
+    api_put_record(a, &w, rec);
+    api_reply_json(req, status, &b);
+}
+
+static void on_one(struct api *a, struct http_req *req, struct job_record **rec, void *arg)
+{
+    (void)arg;
+    if (!mux_missing(req, rec))
+        mux_reply_record(a, req, 200, *rec);
+}
+
+void mux_get_job(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    mux_load(a, req, p->v[0], JOB_PART_RECORD, on_one, NULL);
+}
+
+/* --- many --- */
+
+/* A whole number from 1 to max in decimal digits, nothing else. */
+static bool parse_count(const char *s, int64_t max, int64_t *out)
+{
+    *out = 0;
+    for (; *s >= '0' && *s <= '9'; s++) {
+        if (*out > (INT64_MAX - 9) / 10)
+            return false;
+        *out = *out * 10 + (*s - '0');
+    }
+    return *s == '\0' && *out >= 1 && *out <= max;
+}
+
+/* "queued,running" -> bits; false for a name that is no state. An empty text is every state. */
+static bool parse_states(char *s, uint32_t *out)
+{
+    char *save, *name;
+    int state;
+
+    *out = 0;
+    for (name = strtok_r(s, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
+        state = job_state_parse(name);
+        if (state < 0)
+            return false;
+        *out |= JOB_STATE_BIT((unsigned)state);
+    }
+    return true;
+}
+
+struct list_query {
+    char *state, *client_id, *window_id, *server, *limit, *after;
+};
+
+static void query_fini(struct list_query *q)
+{
+    free(q->state);
+    free(q->client_id);
+    free(q->window_id);
+    free(q->server);
+    free(q->limit);
+    free(q->after);
+}
+
+/* An empty value is as good as none: pages build such queries from empty fields. */
+static char *query_text(const struct http_req *req, const char *key)
+{
+    char *s = api_query(req, key);
+
+    if (s && s[0] == '\0') {
+        free(s);
+        return NULL;
+    }
+    return s;
+}
+
+/* NULL, or what is wrong with it. */
+static const char *query_take(const struct http_req *req, struct list_query *q, struct store_filter *f)
+{
+    int64_t limit = LIST_DEFAULT;
+
+    q->state = query_text(req, "state");
+    q->client_id = query_text(req, "client_id");
+    q->window_id = query_text(req, "window_id");
+    q->server = query_text(req, "server");
+    q->limit = query_text(req, "limit");
+    q->after = query_text(req, "after");
+    if (q->state && !parse_states(q->state, &f->states))
+        return "state is a list, parted by commas, of queued dispatching running collecting succeeded failed "
+               "canceled expired";
+    if (q->limit && !parse_count(q->limit, LIST_MAX, &limit))
+        return "limit is a whole number from 1 to 1000";
+    if (q->after && !parse_count(q->after, INT64_MAX, &f->after))
+        return "after is what an earlier answer gave as next";
+    f->client_id = q->client_id;
+    f->window_id = q->window_id;
+    f->server = q->server;
+    f->limit = (int)limit;
+    return NULL;
+}
+
+static void put_page(struct api *a, const struct store_list *l, struct buf *b)
+{
+    struct fleet_server v[MUX_SERVERS];
+    size_t n = fleet_servers(registry_fleet(a->d.registry), v, MUX_SERVERS);
+    int *position = xcalloc(l->n + 1, sizeof(*position));
+    char next[24];
+    struct jsonw w;
+
+    mux_queue_positions(a, l->rows, l->n, position);
+    snprintf(next, sizeof(next), "%lld", (long long)l->next);
+    jsonw_init(&w, b);
+    jsonw_obj(&w);
+    jsonw_key(&w, "jobs");
+    jsonw_arr(&w);
+    for (size_t i = 0; i < l->n; i++)
+        mux_put_record(&w, l->rows[i], v, n < MUX_SERVERS ? n : MUX_SERVERS, a->runner, position[i]);
+    jsonw_arr_end(&w);
+    jsonw_kstr(&w, "next", l->next ? next : NULL);
+    jsonw_obj_end(&w);
+    free(position);
+}
+
+static void on_list(struct store_list *l, void *arg)
+{
+    struct api_wait *w = arg;
+    struct api *a = w->a;
+    struct http_req *req = api_wait_end(w);
+    struct buf b = BUF_INIT;
+
+    if (req && l->status == STORE_OK) {
+        put_page(a, l, &b);
+        api_reply_json(req, 200, &b);
+    } else if (req) {
+        api_error(req, 500, "internal", "the store could not be read", NULL);
+    }
+    store_list_free(l);
+}
+
+void mux_get_jobs(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    struct store_filter f = {.tenant = api_tenant(a, req), .parts = JOB_PART_RECORD};
+    struct list_query q = {NULL};
+    const char *fault = query_take(req, &q, &f);
+
+    (void)p;
+    if (fault)
+        api_error(req, 400, "bad_request", fault, NULL);
+    else
+        store_list(a->d.store, &f, on_list, api_wait_new(a, req));
+    query_fini(&q);
+}
+
+/* --- cancel --- */
+
+struct cancel_wait {
+    char id[UUID_SIZE];
+};
+
+/* It has ended, one way or the other: the record says which. */
+static void on_canceled(bool canceled, void *arg)
+{
+    struct api_wait *w = arg;
+    struct cancel_wait c = *(struct cancel_wait *)w->extra;
+    struct api *a = w->a;
+    struct http_req *req = api_wait_end(w);
+
+    (void)canceled;
+    if (req)
+        api_load(a, req, c.id, JOB_PART_RECORD, on_one, NULL);
+}
+
+void mux_post_cancel(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    struct runner_job_view v;
+    struct cancel_wait *c;
+    struct api_wait *w;
+
+    if (mux_starting(a, req))
+        return;
+    if (!runner_find(a->runner, p->v[0], &v) || strcmp(v.s->tenant, api_tenant(a, req)) != 0) {
+        mux_load(a, req, p->v[0], JOB_PART_RECORD, on_one, NULL);
+        return;
+    }
+    c = xcalloc(1, sizeof(*c));
+    memcpy(c->id, v.s->id, UUID_SIZE);
+    w = api_wait_new(a, req);
+    w->extra = c;
+    if (!runner_cancel(a->runner, api_tenant(a, req), c->id, "canceled by the client", on_canceled, w))
+        on_canceled(false, w); /* cannot be: it was found a moment ago */
+}
+
+/* --- outputs --- */
+
+struct output_wait {
+    struct job_record *rec;
+    const struct job_output *o;
+};
+
+static void on_output(const struct store_file *f, void *arg)
+{
+    struct api_wait *w = arg;
+    struct output_wait o = *(struct output_wait *)w->extra;
+    struct api *a = w->a;
+    struct http_req *req = api_wait_end(w);
+
+    if (req && f->status == STORE_OK)
+        api_reply_blob(a, req, o.o->blake3, o.o->filename, o.o->mime, f->at);
+    else if (req && f->status == STORE_NOT_FOUND)
+        api_error(req, 410, "expired", "this output is no longer kept", NULL);
+    else if (req)
+        api_error(req, 500, "internal", "the store could not be read", NULL);
+    job_record_free(&o.rec);
+}
+
+static const struct job_output *output_of(const struct job_record *rec, int n)
+{
+    for (size_t i = 0; i < rec->n_outputs; i++)
+        if (rec->outputs[i].n == n && rec->outputs[i].attempt == rec->s.attempt)
+            return &rec->outputs[i];
+    return NULL;
+}
+
+static void on_job_of_output(struct api *a, struct http_req *req, struct job_record **rec, void *arg)
+{
+    const struct job_output *o;
+    struct output_wait *x;
+    struct api_wait *w;
+
+    if (mux_missing(req, rec))
+        return;
+    o = output_of(*rec, (int)(intptr_t)arg);
+    if (o == NULL) {
+        api_error(req, 404, "not_found",
+                  JOB_STATE_LIVE((*rec)->s.state) ? "this job has no outputs yet"
+                                                  : "this job has no such output",
+                  NULL);
+        return;
+    }
+    x = xcalloc(1, sizeof(*x));
+    x->rec = *rec;
+    x->o = o;
+    *rec = NULL;
+    w = api_wait_new(a, req);
+    w->extra = x;
+    mux_find_output(a, x->rec, o, on_output, w);
+}
+
+void mux_find_output(struct api *a, const struct job_record *rec, const struct job_output *o,
+                     store_file_cb *cb, void *arg)
+{
+    struct store_output_key k = {.tenant = rec->s.tenant,
+                                 .job = rec->s.id,
+                                 .type = o->type,
+                                 .subfolder = o->subfolder,
+                                 .filename = o->filename,
+                                 .attempt = o->attempt};
+
+    store_output_find(a->d.store, &k, cb, arg);
+}
+
+void mux_get_output(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    int64_t n = 0;
+
+    if (strcmp(p->v[1], "0") != 0 && !parse_count(p->v[1], INT32_MAX, &n))
+        api_error(req, 404, "not_found", "an output's number is a whole number from 0", NULL);
+    else
+        mux_load(a, req, p->v[0], JOB_PART_OUTPUTS, on_job_of_output, (void *)(intptr_t)n);
+}
