@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api/native.h"
 #include "api/inputs.h"
 #include "api/native.h"
 #include "base/log.h"
