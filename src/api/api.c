@@ -177,7 +177,6 @@ static void on_record(enum store_status st, struct job_record *rec, void *arg)
         api_error(req, 500, "internal", "the store could not be read", NULL);
     else if (req)
         cb(a, req, &rec, cb_arg);
-    free(cb_arg);
     job_record_free(&rec);
 }
 

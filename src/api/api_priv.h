@@ -70,8 +70,7 @@ typedef void api_json_cb(struct api *a, struct http_req *req, struct json body, 
 void api_read_json(struct api *a, struct http_req *req, bool native, api_json_cb *cb);
 
 /* A job by id for this tenant, from the store; rec is NULL if there is none, or it is another tenant's: the same
- * answer. Freed after the call unless taken (set *rec NULL). Does not run if the client has left. arg is from the heap, or
- * NULL, and is freed when all is over. */
+ * answer. Freed after the call unless taken (set *rec NULL). Does not run if the client has left. */
 typedef void api_record_cb(struct api *a, struct http_req *req, struct job_record **rec, void *arg);
 void api_load(struct api *a, struct http_req *req, const char *id, uint32_t parts, api_record_cb *cb,
               void *arg);

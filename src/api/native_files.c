@@ -112,21 +112,24 @@ static char *view_key(int attempt, const char *type, const char *subfolder, cons
 }
 
 /* Is it a name that the job has delivered, whose bytes are kept no longer? Then that is said: 410. */
-static void on_view_job(struct api *a, struct http_req *req, struct job_record **recp, void *arg)
+static void on_view_job(enum store_status st, struct job_record *rec, void *arg)
 {
-    struct job_record *rec = *recp;
+    struct api_wait *w = arg;
     int status = 404;
+    struct http_req *req;
 
-    (void)a;
-    for (size_t i = 0; rec && i < rec->n_outputs; i++) {
+    for (size_t i = 0; st == STORE_OK && i < rec->n_outputs; i++) {
         const struct job_output *o = &rec->outputs[i];
         char *key = view_key(o->attempt, o->type, o->subfolder, o->filename);
 
-        if (strcmp(key, arg) == 0)
+        if (strcmp(key, w->extra) == 0 && w->req && strcmp(rec->s.tenant, api_tenant(w->a, w->req)) == 0)
             status = 410;
         free(key);
     }
-    http_reply_empty(req, status);
+    job_record_free(&rec);
+    req = api_wait_end(w);
+    if (req)
+        http_reply_empty(req, status);
 }
 
 static void on_file(const struct store_file *f, void *arg)
@@ -139,8 +142,11 @@ static void on_file(const struct store_file *f, void *arg)
     if (req && f->status == STORE_OK) {
         api_reply_blob(a, req, f->blake3, x.name, f->mime, f->at);
     } else if (req && f->status == STORE_NOT_FOUND && x.job[0]) {
-        api_load(a, req, x.job, JOB_PART_OUTPUTS, on_view_job, x.key);
+        struct api_wait *again = api_wait_new(a, req);
+
+        again->extra = x.key;
         x.key = NULL;
+        store_get(a->d.store, x.job, JOB_PART_OUTPUTS, on_view_job, again);
     } else if (req) {
         http_reply_empty(req, f->status == STORE_NOT_FOUND ? 404 : 503);
     }
