@@ -49,7 +49,8 @@ void server_start(struct server *s)
 void server_retire(struct server *s, bool now)
 {
     s->gone = true;
-    log_info(LOG_S("server", s->name), LOG_S("event", "removed"));
+    if (!now)
+        log_info(LOG_S("server", s->name), LOG_S("event", "removed"));
     link_stop(s);
     health_fini(s);
     caps_fini(s);
