@@ -143,6 +143,21 @@ static void test_submit_refused(void **state)
     assert_int_equal(fake_asked(f, "POST /prompt"), 0);
 }
 
+/* The connection is refused while the socket still stands: provably nothing was sent. */
+static void test_submit_not_sent(void **state)
+{
+    (void)state;
+    http_server_drain(f->server);
+    for (int i = 0; i < 20; i++) /* the pool sees its connections end */
+        rig_turn(g);
+    submit("a");
+    assert_int_equal(got.submit, FLEET_REFUSED);
+    assert_int_equal(fake_asked(f, "POST /prompt"), 0);
+    assert_int_equal(rig_server(g, "a").state, FLEET_DOWN); /* at once */
+    assert_int_equal(f->n_sockets, 1);
+    assert_non_null(f->sockets[0].ws);
+}
+
 /* A graph that a worker rewrites, and a stored part that is no JSON any more. */
 static void test_submit_large_and_broken(void **state)
 {
@@ -849,6 +864,7 @@ int main(void)
         T(test_submit_body),
         T(test_submit_outcomes),
         T(test_submit_refused),
+        T(test_submit_not_sent),
         T(test_submit_large_and_broken),
         T(test_submit_socket_changed),
         T(test_find),
