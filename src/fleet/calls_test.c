@@ -768,6 +768,26 @@ static void test_staging_fails(void **state)
     got_fini(&second);
 }
 
+/* The server may have died after it took the upload: what was put into its former life does not count. */
+static void test_staging_overtaken(void **state)
+{
+    char echo[200];
+
+    (void)state;
+    have_cat();
+    fake_next(f, "POST", "/upload/image", FAKE_HANG, 0, NULL, 1);
+    submit_with("a", ID1, GRAPH, &cat, 1, &got);
+    RIG_UNTIL(g, f->n_hanging == 1);
+    fake_drop_socket(f);
+    RIG_UNTIL(g, f->n_sockets == 2 && strstr(strstr(buf_str(&g->told), "link a down"), "link a up"));
+    snprintf(echo, sizeof(echo), "{\"name\": \"%s\", \"subfolder\": \"\", \"type\": \"input\"}", staged);
+    http_reply_str(f->hanging[0], 200, "application/json", echo);
+    f->n_hanging = 0;
+    RIG_UNTIL(g, got.n > 0);
+    assert_int_equal(got.submit, FLEET_ACCEPTED);
+    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
+}
+
 /* An earlier job's output as an input: the folder and the annotation do not go into the staged name. */
 static void test_staging_output(void **state)
 {
@@ -883,6 +903,7 @@ int main(void)
         T(test_staging_trust),
         T(test_staging_fails),
         T(test_staging_output),
+        T(test_staging_overtaken),
         T(test_close),
         T(test_removed),
     };
