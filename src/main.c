@@ -16,6 +16,7 @@ static const struct command {
     int (*fn)(int argc, char **argv); /* argv[0] is the name; gives the exit status */
     const char *help;
 } commands[] = {
+    {"serve", serve_main, "run the gateway"},
     {"sim", sim_main, "ComfyUI servers without a GPU, to try things with"},
     {"run", run_main, "run a workflow and write its outputs"},
     {"jobs", jobs_main, "list, show, cancel and retry jobs"},

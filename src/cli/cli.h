@@ -2,6 +2,7 @@
 #ifndef CLI_CLI_H
 #define CLI_CLI_H
 
+int serve_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int jobs_main(int argc, char **argv);
 int servers_main(int argc, char **argv);

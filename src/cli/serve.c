@@ -74,7 +74,7 @@ static int read_config(struct config *to, const struct flags *f)
     }
     for (size_t i = 0; r == 0 && i < f->n_servers; i++) {
         if (config_add_server(to, f->servers[i], &e) < 0) {
-            cli_error("serve", "--server %s: %s", f->servers[i], e.msg);
+            cli_error("serve", "%s", e.msg);
             r = -1;
         }
     }
@@ -393,6 +393,7 @@ static int serve_open(struct serve *s, struct err *e)
     s->runner = runner_new(&env, &run, api_listener(), s->api);
     lim.body = s->cfg.limits.json;
     s->http = http_server_new(s->loop, &lim, api_handle, s->api);
+    http_server_set_name(s->http, "comfymux/" COMFYMUX_VERSION);
     return 0;
 }
 

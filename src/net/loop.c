@@ -402,7 +402,7 @@ static void on_signal(evutil_socket_t signo, short what, void *arg)
 
 static struct signal_slot *signal_find(struct loop *l, int signo)
 {
-    list_for_each (it, &l->signals) {
+    list_for_each(it, &l->signals) {
         struct signal_slot *s = list_entry(it, struct signal_slot, link);
 
         if (s->signo == signo)

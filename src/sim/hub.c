@@ -36,7 +36,7 @@ struct hub {
     bool silent;
 };
 
-struct hub *hub_new(const struct hub_conf *c)
+struct hub *sim_hub_new(const struct hub_conf *c)
 {
     struct hub *h = xcalloc(1, sizeof(*h));
 
@@ -82,7 +82,7 @@ void hub_cut(struct hub *h)
     }
 }
 
-void hub_free(struct hub **h)
+void sim_hub_free(struct hub **h)
 {
     if (!*h)
         return;
@@ -224,7 +224,7 @@ static bool refuse(struct http_req *r)
     return true;
 }
 
-void hub_accept(struct hub *h, struct http_req *r, const char *sid, struct clock *clock)
+void sim_hub_accept(struct hub *h, struct http_req *r, const char *sid, struct clock *clock)
 {
     static const struct ws_handlers handlers = {.on_message = on_message, .on_close = on_close};
     static const struct ws_limits limits = {.message = 4u << 20, .write_ms = 0};

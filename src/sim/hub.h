@@ -15,12 +15,12 @@ struct hub_conf {
     /* The data of the answer to feature_flags: JSON text, appended. */
     void (*features)(void *arg, struct buf *b);
 };
-struct hub *hub_new(const struct hub_conf *c);
-void hub_free(struct hub **h); /* cuts every socket */
+struct hub *sim_hub_new(const struct hub_conf *c);
+void sim_hub_free(struct hub **h); /* cuts every socket */
 
 /* Takes the request over; answers 400 with aiohttp's texts if it is no proper handshake. sid "" or NULL: a
  * new id. */
-void hub_accept(struct hub *h, struct http_req *r, const char *sid, struct clock *clock);
+void sim_hub_accept(struct hub *h, struct http_req *r, const char *sid, struct clock *clock);
 /* sid NULL: all registered sockets. */
 void hub_text(struct hub *h, const char *sid, const char *s, size_t n);
 void hub_binary(struct hub *h, const char *sid, const void *p, size_t n);

@@ -322,7 +322,7 @@ void get_ws(struct sim_server *s, struct http_req *r, const char *rest)
 
     (void)rest;
     (void)http_query_get(http_req_query(r), "clientId", &sid);
-    hub_accept(s->hub, r, buf_str(&sid), &s->clock);
+    sim_hub_accept(s->hub, r, buf_str(&sid), &s->clock);
     buf_free(&sid);
 }
 

@@ -401,7 +401,7 @@ static void server_start(struct sim_server *s, const struct sim_server_conf *c)
 
     models_init(&s->models, c->checkpoints, c->vram_models);
     prompts_init(&s->prompts, queue_changed, s);
-    s->hub = hub_new(&hub);
+    s->hub = sim_hub_new(&hub);
     s->exec = exec_new(&exec);
     s->settings = val_obj();
     timer_init(&s->pump, s->loop, pump, s);
@@ -451,7 +451,7 @@ void sim_server_free(struct sim_server **ps)
     task_cancel(&s->death);
     timer_fini(&s->pump);
     timer_fini(&s->revive);
-    hub_free(&s->hub);
+    sim_hub_free(&s->hub);
     drop_delayed(s);
     if (s->http)
         http_server_free(&s->http);

@@ -38,13 +38,25 @@ ALLOWED = [
         "extensions of the official frontend, which is not installed here"),
     Row("*", "f3_*", r"GET /internal/logs", r"only its hash", "the server's own log"),
     Row("*", "f3_*", r"^WS lg", r"^logs\.data\.entries\[0\]\.m$", "a line of the server's log that holds a duration"),
-    Row("*", "f3_*", r"GET /internal/files/", r"^body",
+    Row("*", "[ef][13]_*", r"GET /internal/files/", r"^body",
         "every file in the folder, newest first: what sessions ran before, and files written in the same instant"),
     Row("*", "g2_*", r"^WS a close", r"^code$", "the 4 MiB messages that were sent on it are not in the recording"),
 
     # Sessions that exist for 0.3.64 only, against servers that speak 0.3.75.
     Row("*", "[ag][12]_*", r"GET /history", r"prompt\[3\]\.create_time$", "added to extra_data after 0.3.64"),
     Row("*", "f3_*", r"GET /internal/folder_paths", r"^body\.latent_upscale_models$", "a folder added after 0.3.64"),
+
+    # The gateway: docs/native.md says where it differs.
+    Row("gateway", "*", r"GET (/api)?/view", r"header (x-content-type-options|content-security-policy)$",
+        "files made by others are never active on our origin"),
+    Row("gateway", "*", r"", r"(outputs\.\w+|executed\.data\.output)\.\w+\[\d+\]\.subfolder$",
+        "names are unique: the virtual subfolder is the job's own, for a file that came from the cache too"),
+
+    Row("gateway", "*", r"", r"(prompt|queue_running\[\d+\]|queue_pending\[\d+\])\[0\]$|\.number$",
+        "its counter starts at 1, and refused prompts do not count"),
+    Row("gateway", "b4_*", r"deflate", r"^header sec-websocket-extensions$|^received",
+        "our WebSocket takes no extensions (http/websocket.h)"),
+    Row("gateway", "b4_*", r"^RAW unmasked", r"", "an unmasked frame ends the connection, as RFC 6455 5.1 asks"),
 
     # The simulator: docs/simulator.md says where it differs.
     Row("sim", "a4_*", r"GET /view", r"^body\.text\.prompt$",
