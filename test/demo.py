@@ -451,7 +451,7 @@ def checks(windows, printed, records, table, outputs):
            "the command line wrote what its jobs made")
     yield (all(listed.get(name) == ids for name, ids in wanted.items()) and not any(w.strangers for w in windows),
            "each window has its own jobs and heard of no others (%d live previews)" % sum(w.previews for w in windows))
-    yield (count > 1, "%s: %d different pictures on %d servers, nobody got a wrong one" % (name, count, count))
+    yield (count > 1, "%s: %d different pictures on %d servers, no mix-up" % (name, count, count))
 
 
 def files_of(record):
