@@ -7,6 +7,8 @@
 #include "comfy/history.h"
 #include "comfy/names.h"
 
+#define WAITING_BYTES (1u << 20) /* of one job, for a client that is not told yet */
+
 /* --- messages --- */
 
 struct out *out_text(enum out_kind kind, struct buf *text)
@@ -217,6 +219,7 @@ void streams_pump(struct hub *h, struct hub_client *c)
 
             last = o->last;
             list_remove(&o->link);
+            s->queued -= o->frame ? o->frame->len : 0;
             tell(h, s, o);
         }
         if (last)
@@ -226,7 +229,8 @@ void streams_pump(struct hub *h, struct hub_client *c)
         timer_set(&h->settle, wait);
 }
 
-/* Only the latest of its kind is of use to somebody who has not seen the ones before. */
+/* What waits for its turn is told whole, as long as it is little; beyond that only the latest of its kind is kept of what
+ * merely passes. */
 static void drop_older(struct hub_stream *s, const struct out *o)
 {
     list_for_each_safe(it, &s->queue) {
@@ -234,16 +238,19 @@ static void drop_older(struct hub_stream *s, const struct out *o)
 
         if (old->kind == o->kind &&
             ((o->kind == OUT_PROGRESS && old->event == o->event) ||
-             (o->kind == OUT_PREVIEW && strcmp(old->node ? old->node : "", o->node ? o->node : "") == 0)))
+             (o->kind == OUT_PREVIEW && strcmp(old->node ? old->node : "", o->node ? o->node : "") == 0))) {
+            s->queued -= old->frame->len;
             out_free(old);
+        }
     }
 }
 
 void stream_push(struct hub *h, struct hub_stream *s, struct out *o)
 {
     stream_begin(h, s);
-    if (o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW)
+    if ((o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW) && s->queued > WAITING_BYTES)
         drop_older(s, o);
+    s->queued += o->frame->len;
     list_push_back(&s->queue, &o->link);
     streams_pump(h, s->client);
 }
@@ -531,6 +538,7 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
         o->kind = OUT_STATUS;
         mark_told(h, s);
     }
+    s->queued += o->frame ? o->frame->len : 0;
     list_push_back(&s->queue, &o->link);
     o = xcalloc(1, sizeof(*o));
     o->kind = OUT_STATUS;
@@ -538,6 +546,7 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
     event_put_executing(&b, NULL, NULL, j->id);
     o = out_text(OUT_END, &b);
     o->last = true;
+    s->queued += o->frame->len;
     list_push_back(&s->queue, &o->link);
     s->ended = true;
     streams_pump(h, s->client);

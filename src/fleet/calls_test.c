@@ -2,6 +2,7 @@
 #include "fleet/fake_comfy.h"
 
 #include <event2/buffer.h>
+#include <pthread.h>
 
 #include "net/stream.h"
 
@@ -387,6 +388,57 @@ static void test_fetch_large(void **state)
     fleet_unpin(g->fleet, got.pin);
     buf_free(&b);
     free(p);
+}
+
+/* While the disk does nothing the server is not read: memory stays bounded. */
+static pthread_mutex_t disk = PTHREAD_MUTEX_INITIALIZER;
+
+static void run_stall(struct work *w)
+{
+    (void)w;
+    pthread_mutex_lock(&disk);
+    pthread_mutex_unlock(&disk);
+}
+
+static void on_stalled(struct work *w)
+{
+    *(bool *)(w + 1) = true;
+}
+
+static void test_fetch_holds_back(void **state)
+{
+    struct fleet_file file = {"a", "large.bin", "", "output", ID1, ID1};
+    size_t n = (size_t)48 << 20, left = n, before = 0;
+    char *p = xmalloc(n + 1);
+    struct {
+        struct work work;
+        bool done;
+    } stall[2] = {{{.run = run_stall, .done = on_stalled}, false},
+                  {{.run = run_stall, .done = on_stalled}, false}};
+
+    (void)state;
+    memset(p, 'x', n);
+    p[n] = '\0';
+    fake_next(f, "GET", "/view", FAKE_HOLD, 200, p, 1);
+    free(p);
+    pthread_mutex_lock(&disk);
+    for (int i = 0; i < 2; i++)
+        workers_submit(g->workers, &stall[i].work);
+    fleet_fetch(g->fleet, &file, got_fetched, &got);
+    RIG_UNTIL(g, f->n_hanging == 1);
+    for (int same = 0; same < 50; same = left == before ? same + 1 : 0) { /* until nothing moves any more */
+        before = left;
+        rig_turn(g);
+        left = http_queued(f->hanging[0]);
+    }
+    assert_true(left > n / 2); /* the rest is in our 1 MiB and the sockets' buffers */
+    pthread_mutex_unlock(&disk);
+    RIG_UNTIL(g, http_queued(f->hanging[0]) == 0);
+    fake_finish(f);
+    RIG_UNTIL(g, got.n > 0 && stall[0].done && stall[1].done);
+    assert_int_equal(got.fetch, FLEET_FETCHED);
+    assert_int_equal(got.size, n);
+    fleet_unpin(g->fleet, got.pin);
 }
 
 static void test_fetch_fails(void **state)
@@ -805,6 +857,7 @@ int main(void)
         T(test_history),
         T(test_fetch),
         T(test_fetch_large),
+        T(test_fetch_holds_back),
         T(test_fetch_fails),
         T(test_fetch_without_length),
         T(test_keep),

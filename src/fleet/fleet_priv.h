@@ -56,8 +56,9 @@ struct registry {
     struct merged merged, next; /* next: takes its place before the listener is told */
     bool merging, merge_wanted;
     struct list fetch_queue, load_queue; /* of struct caps */
+    struct list read_queue;              /* of struct reading */
     unsigned fetching;
-    bool loading, store_read;
+    bool reading, loading, store_read;
     void (*ready)(void *arg); /* NULL when it has been called */
     void *ready_arg;
 };

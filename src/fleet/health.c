@@ -66,7 +66,8 @@ void health_tell(struct server *s)
         return;
     h->told = st;
     snprintf(h->told_why, sizeof(h->told_why), "%s", why);
-    log_info(LOG_S("server", s->name), LOG_S("state", fleet_state_name(st)), LOG_S("reason", why));
+    log_info(LOG_S("server", s->name), LOG_S("state", fleet_state_name(st)),
+             LOG_S("reason", why[0] ? why : NULL));
     registry_changed(s->r);
 }
 

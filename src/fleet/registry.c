@@ -153,6 +153,7 @@ struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c
     list_init(&r->calls);
     list_init(&r->fetch_queue);
     list_init(&r->load_queue);
+    list_init(&r->read_queue);
     task_init(&r->change, on_change, r);
     registry_set_config(r, cfg);
     return r;

@@ -52,6 +52,8 @@ ALLOWED = [
     Row("gateway", "*", r"", r"(outputs\.\w+|executed\.data\.output)\.\w+\[\d+\]\.subfolder$",
         "names are unique: the virtual subfolder is the job's own, for a file that came from the cache too"),
 
+    Row("gateway", "*", r"", r"(prompt|queue_running\[\d+\]|queue_pending\[\d+\])\[0\]$|\.number$",
+        "its counter starts at 1, and refused prompts do not count"),
     Row("gateway", "b4_*", r"deflate", r"^header sec-websocket-extensions$|^received",
         "our WebSocket takes no extensions (http/websocket.h)"),
     Row("gateway", "b4_*", r"^RAW unmasked", r"", "an unmasked frame ends the connection, as RFC 6455 5.1 asks"),
