@@ -5,7 +5,6 @@
 #include "api/hub_priv.h"
 #include "base/json.h"
 #include "comfy/history.h"
-#include "comfy/names.h"
 
 #define WAITING_BYTES (1u << 20) /* of one job, for a client that is not told yet */
 
@@ -320,27 +319,27 @@ static bool announced(const struct hub_stream *s, const char *node)
     return false;
 }
 
+struct renaming {
+    struct runner *r;
+    const char *job;
+};
+
 static void rename_output(void *arg, const struct history_output *o, struct history_names *n)
 {
-    const struct job_summary *j = arg;
-    char *sub;
+    const struct renaming *x = arg;
 
-    if (o->kind != HISTORY_FILE)
-        return;
-    sub = json_strdup(o->subfolder);
-    name_put_virtual(&n->subfolder, j->id, (unsigned)j->attempt, sub ? sub : "");
-    n->set_subfolder = true;
-    free(sub);
+    runner_rename(x->r, x->job, o, n);
 }
 
-static void put_executed(struct buf *b, const struct job_summary *j, const struct event *ev)
+static void put_executed(struct hub *h, struct buf *b, const struct job_summary *j, const struct event *ev)
 {
+    struct renaming x = {h->runner, j->id};
     char *node = json_strdup(ev->node), *display = json_strdup(ev->display_node);
     struct buf out = BUF_INIT;
     struct json output = {0};
 
     if (json_type(ev->output) == JSON_OBJECT) {
-        history_put_node_output(&out, ev->node, ev->output, rename_output, (void *)j);
+        history_put_node_output(&out, ev->node, ev->output, rename_output, &x);
         output = (struct json){buf_str(&out), out.len};
     }
     event_put_executed(b, node ? node : "", display ? display : node ? node : "", output, j->id);
@@ -392,7 +391,7 @@ void hub_on_event(struct hub *h, const struct runner_job_view *job, const char *
         node = json_strdup(ev.node);
         announce(s, node ? node : "");
         free(node);
-        put_executed(&b, job->s, &ev);
+        put_executed(h, &b, job->s, &ev);
         break;
     case EVENT_PROGRESS:
     case EVENT_PROGRESS_STATE: kind = OUT_PROGRESS; break;

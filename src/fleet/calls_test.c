@@ -143,6 +143,21 @@ static void test_submit_refused(void **state)
     assert_int_equal(fake_asked(f, "POST /prompt"), 0);
 }
 
+/* The connection is refused while the socket still stands: provably nothing was sent. */
+static void test_submit_not_sent(void **state)
+{
+    (void)state;
+    http_server_drain(f->server);
+    for (int i = 0; i < 20; i++) /* the pool sees its connections end */
+        rig_turn(g);
+    submit("a");
+    assert_int_equal(got.submit, FLEET_REFUSED);
+    assert_int_equal(fake_asked(f, "POST /prompt"), 0);
+    assert_int_equal(rig_server(g, "a").state, FLEET_DOWN); /* at once */
+    assert_int_equal(f->n_sockets, 1);
+    assert_non_null(f->sockets[0].ws);
+}
+
 /* A graph that a worker rewrites, and a stored part that is no JSON any more. */
 static void test_submit_large_and_broken(void **state)
 {
@@ -753,6 +768,26 @@ static void test_staging_fails(void **state)
     got_fini(&second);
 }
 
+/* The server may have died after it took the upload: what was put into its former life does not count. */
+static void test_staging_overtaken(void **state)
+{
+    char echo[200];
+
+    (void)state;
+    have_cat();
+    fake_next(f, "POST", "/upload/image", FAKE_HANG, 0, NULL, 1);
+    submit_with("a", ID1, GRAPH, &cat, 1, &got);
+    RIG_UNTIL(g, f->n_hanging == 1);
+    fake_drop_socket(f);
+    RIG_UNTIL(g, f->n_sockets == 2 && strstr(strstr(buf_str(&g->told), "link a down"), "link a up"));
+    snprintf(echo, sizeof(echo), "{\"name\": \"%s\", \"subfolder\": \"\", \"type\": \"input\"}", staged);
+    http_reply_str(f->hanging[0], 200, "application/json", echo);
+    f->n_hanging = 0;
+    RIG_UNTIL(g, got.n > 0);
+    assert_int_equal(got.submit, FLEET_ACCEPTED);
+    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
+}
+
 /* An earlier job's output as an input: the folder and the annotation do not go into the staged name. */
 static void test_staging_output(void **state)
 {
@@ -849,6 +884,7 @@ int main(void)
         T(test_submit_body),
         T(test_submit_outcomes),
         T(test_submit_refused),
+        T(test_submit_not_sent),
         T(test_submit_large_and_broken),
         T(test_submit_socket_changed),
         T(test_find),
@@ -867,6 +903,7 @@ int main(void)
         T(test_staging_trust),
         T(test_staging_fails),
         T(test_staging_output),
+        T(test_staging_overtaken),
         T(test_close),
         T(test_removed),
     };

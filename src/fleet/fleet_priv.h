@@ -120,7 +120,9 @@ struct server {
     struct registry *r;
     unsigned index, refs;
     UT_hash_handle hh;
-    char *name, *url, *tags;
+    char *name, *tags;
+    char *url;   /* as it was configured: may hold a password */
+    char *shown; /* without */
     int depth;
     bool from_file, drained;
     bool gone; /* no longer configured; lives on for its calls */

@@ -48,7 +48,8 @@ static void link_tell(struct server *s, bool up)
 {
     struct registry *r = s->r;
 
-    log_info(LOG_S("server", s->name), LOG_S("event", up ? "link_up" : "link_down"));
+    if (!s->gone)
+        log_info(LOG_S("server", s->name), LOG_S("event", up ? "link_up" : "link_down"));
     if (r->listener)
         r->listener->on_link(r->listener_arg, s->name, up);
 }

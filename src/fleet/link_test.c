@@ -296,19 +296,6 @@ static void test_suspect(void **state)
     RIG_UNTIL(g, rig_server(g, "a").state == FLEET_UP);
 }
 
-/* Refused while the socket still stands. */
-static void test_refused(void **state)
-{
-    (void)state;
-    http_server_drain(f->server); /* stops listening, the socket lives on */
-    for (int i = 0; i < 5; i++)
-        rig_turn(g);
-    find();
-    assert_int_equal(got.found, FLEET_UNREACHABLE);
-    if (got.refused)
-        assert_int_equal(rig_server(g, "a").state, FLEET_DOWN);
-}
-
 static void results(const char *server, enum job_code code, int n)
 {
     while (n-- > 0)
@@ -421,7 +408,6 @@ int main(void)
         T(test_frames, setup_up),
         T(test_running_forgotten, setup_up),
         T(test_suspect, setup_up),
-        T(test_refused, setup_up),
         T(test_fence, setup_up),
         T(test_fence_errors, setup),
         T(test_logged, setup_up),

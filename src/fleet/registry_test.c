@@ -520,7 +520,7 @@ static void test_user_and_password(void **state)
     struct http_server *s = http_server_new(g->loop, NULL, on_authorized, NULL);
     struct listener *ln = http_server_listen(s, "127.0.0.1:0", NULL, &e);
     struct registry_entry v = {NULL, NULL, 1, NULL};
-    char *url = xasprintf("http://me:s3cret@%s", listener_addr(ln));
+    char *url = xasprintf("http://me:s3cret@%s", listener_addr(ln)), *shown;
 
     (void)state;
     v.url = url;
@@ -529,9 +529,29 @@ static void test_user_and_password(void **state)
     RIG_UNTIL(g, seen.len > 0);
     assert_string_equal(buf_str(&seen), "/ws Basic bWU6czNjcmV0\n");
     assert_int_equal(rig_server(g, listener_addr(ln)).state, FLEET_DOWN);
+    shown = xasprintf("http://%s", listener_addr(ln));
+    assert_string_equal(rig_server(g, listener_addr(ln)).url, shown); /* told to everybody */
+    free(shown);
     rig_close(g);
     http_server_free(&s);
     buf_free(&seen);
+    free(url);
+}
+
+static void test_https(void **state)
+{
+    struct registry_entry v = {"a", NULL, 1, NULL};
+    struct fake *f = fake_with(0, "{}");
+    char *url = xasprintf("https://127.0.0.1:%u", f->port);
+    struct err e;
+
+    (void)state;
+    v.url = url;
+    assert_int_equal(registry_configure(g->reg, &v, 1, &e), 0);
+    rig_start(g);
+    RIG_UNTIL(g, strcmp(rig_server(g, "a").reason, "not reached yet") != 0); /* it speaks no TLS */
+    assert_int_equal(rig_server(g, "a").state, FLEET_DOWN);
+    assert_int_equal(f->log.len, 0); /* and nothing was told to it in the clear */
     free(url);
 }
 
@@ -576,6 +596,7 @@ int main(void)
         T(test_forgotten),
         T(test_stats),
         T(test_user_and_password),
+        T(test_https),
         T(test_close_early),
     };
 
