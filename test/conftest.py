@@ -10,13 +10,18 @@ def pytest_sessionstart(session):
     shutil.rmtree(targets.LOGS, ignore_errors=True)
 
 
+def pytest_runtest_setup(item):
+    item.servers_before = len(targets.started)
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """A failed test shows the end of the log of every server that runs; whole logs stay in build/test-logs."""
+    """A failed test shows the end of the log of every server that runs or that it started; whole logs stay in
+    build/test-logs."""
     report = (yield).get_result()
     if report.failed:
-        for p in targets.started:
-            if p.running() or report.when == "teardown":
+        for i, p in enumerate(targets.started):
+            if p.running() or i >= getattr(item, "servers_before", 0):
                 report.sections.append(("%s, %s" % (p.name, p.log), p.tail()))
 
 

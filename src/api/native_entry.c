@@ -20,20 +20,27 @@ static void put_number(struct buf *b, const struct job_summary *s)
         json_put_double(b, s->number);
 }
 
-/* extra_data as it was sent, with the client's own id in it. */
+/* extra_data as it was sent, with the client's own id and, as ComfyUI 0.3.75 has it, the time in it. */
 static void put_extra_data(struct buf *b, const struct job_record *rec)
 {
-    struct json extra = span_of(rec->extra_data, "{}");
-    bool empty = json_count(extra) == 0;
+    struct json extra = span_of(rec->extra_data, "{}"), k, v;
+    struct json_iter it = json_iter(extra);
 
-    if (rec->s.client_id == NULL) {
-        json_put(b, extra);
-        return;
+    buf_putc(b, '{');
+    while (json_next(&it, &k, &v)) {
+        if (json_str_eq(k, "create_time"))
+            continue;
+        buf_put(b, k.p, k.n);
+        buf_puts(b, ": ");
+        json_put(b, v);
+        buf_puts(b, ", ");
     }
-    buf_put(b, extra.p, extra.n - 1); /* without the closing brace */
-    buf_puts(b, empty ? "\"client_id\": " : ", \"client_id\": ");
-    json_put_str(b, rec->s.client_id);
-    buf_putc(b, '}');
+    if (rec->s.client_id) {
+        buf_puts(b, "\"client_id\": ");
+        json_put_str(b, rec->s.client_id);
+        buf_puts(b, ", ");
+    }
+    buf_printf(b, "\"create_time\": %lld}", (long long)rec->s.created_at);
 }
 
 void native_put_item(struct buf *b, const struct job_record *rec)

@@ -393,6 +393,7 @@ static int serve_open(struct serve *s, struct err *e)
     s->runner = runner_new(&env, &run, api_listener(), s->api);
     lim.body = s->cfg.limits.json;
     s->http = http_server_new(s->loop, &lim, api_handle, s->api);
+    http_server_set_name(s->http, "comfymux/" COMFYMUX_VERSION);
     return 0;
 }
 

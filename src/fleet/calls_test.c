@@ -2,6 +2,7 @@
 #include "fleet/fake_comfy.h"
 
 #include <event2/buffer.h>
+#include <pthread.h>
 
 #include "net/stream.h"
 
@@ -140,6 +141,21 @@ static void test_submit_refused(void **state)
     assert_int_equal(got.submit, FLEET_REFUSED);
     assert_true(strlen(got.why) > 0);
     assert_int_equal(fake_asked(f, "POST /prompt"), 0);
+}
+
+/* The connection is refused while the socket still stands: provably nothing was sent. */
+static void test_submit_not_sent(void **state)
+{
+    (void)state;
+    http_server_drain(f->server);
+    for (int i = 0; i < 20; i++) /* the pool sees its connections end */
+        rig_turn(g);
+    submit("a");
+    assert_int_equal(got.submit, FLEET_REFUSED);
+    assert_int_equal(fake_asked(f, "POST /prompt"), 0);
+    assert_int_equal(rig_server(g, "a").state, FLEET_DOWN); /* at once */
+    assert_int_equal(f->n_sockets, 1);
+    assert_non_null(f->sockets[0].ws);
 }
 
 /* A graph that a worker rewrites, and a stored part that is no JSON any more. */
@@ -387,6 +403,57 @@ static void test_fetch_large(void **state)
     fleet_unpin(g->fleet, got.pin);
     buf_free(&b);
     free(p);
+}
+
+/* While the disk does nothing the server is not read: memory stays bounded. */
+static pthread_mutex_t disk = PTHREAD_MUTEX_INITIALIZER;
+
+static void run_stall(struct work *w)
+{
+    (void)w;
+    pthread_mutex_lock(&disk);
+    pthread_mutex_unlock(&disk);
+}
+
+static void on_stalled(struct work *w)
+{
+    *(bool *)(w + 1) = true;
+}
+
+static void test_fetch_holds_back(void **state)
+{
+    struct fleet_file file = {"a", "large.bin", "", "output", ID1, ID1};
+    size_t n = (size_t)48 << 20, left = n, before = 0;
+    char *p = xmalloc(n + 1);
+    struct {
+        struct work work;
+        bool done;
+    } stall[2] = {{{.run = run_stall, .done = on_stalled}, false},
+                  {{.run = run_stall, .done = on_stalled}, false}};
+
+    (void)state;
+    memset(p, 'x', n);
+    p[n] = '\0';
+    fake_next(f, "GET", "/view", FAKE_HOLD, 200, p, 1);
+    free(p);
+    pthread_mutex_lock(&disk);
+    for (int i = 0; i < 2; i++)
+        workers_submit(g->workers, &stall[i].work);
+    fleet_fetch(g->fleet, &file, got_fetched, &got);
+    RIG_UNTIL(g, f->n_hanging == 1);
+    for (int same = 0; same < 50; same = left == before ? same + 1 : 0) { /* until nothing moves any more */
+        before = left;
+        rig_turn(g);
+        left = http_queued(f->hanging[0]);
+    }
+    assert_true(left > n / 2); /* the rest is in our 1 MiB and the sockets' buffers */
+    pthread_mutex_unlock(&disk);
+    RIG_UNTIL(g, http_queued(f->hanging[0]) == 0);
+    fake_finish(f);
+    RIG_UNTIL(g, got.n > 0 && stall[0].done && stall[1].done);
+    assert_int_equal(got.fetch, FLEET_FETCHED);
+    assert_int_equal(got.size, n);
+    fleet_unpin(g->fleet, got.pin);
 }
 
 static void test_fetch_fails(void **state)
@@ -701,6 +768,26 @@ static void test_staging_fails(void **state)
     got_fini(&second);
 }
 
+/* The server may have died after it took the upload: what was put into its former life does not count. */
+static void test_staging_overtaken(void **state)
+{
+    char echo[200];
+
+    (void)state;
+    have_cat();
+    fake_next(f, "POST", "/upload/image", FAKE_HANG, 0, NULL, 1);
+    submit_with("a", ID1, GRAPH, &cat, 1, &got);
+    RIG_UNTIL(g, f->n_hanging == 1);
+    fake_drop_socket(f);
+    RIG_UNTIL(g, f->n_sockets == 2 && strstr(strstr(buf_str(&g->told), "link a down"), "link a up"));
+    snprintf(echo, sizeof(echo), "{\"name\": \"%s\", \"subfolder\": \"\", \"type\": \"input\"}", staged);
+    http_reply_str(f->hanging[0], 200, "application/json", echo);
+    f->n_hanging = 0;
+    RIG_UNTIL(g, got.n > 0);
+    assert_int_equal(got.submit, FLEET_ACCEPTED);
+    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
+}
+
 /* An earlier job's output as an input: the folder and the annotation do not go into the staged name. */
 static void test_staging_output(void **state)
 {
@@ -797,6 +884,7 @@ int main(void)
         T(test_submit_body),
         T(test_submit_outcomes),
         T(test_submit_refused),
+        T(test_submit_not_sent),
         T(test_submit_large_and_broken),
         T(test_submit_socket_changed),
         T(test_find),
@@ -805,6 +893,7 @@ int main(void)
         T(test_history),
         T(test_fetch),
         T(test_fetch_large),
+        T(test_fetch_holds_back),
         T(test_fetch_fails),
         T(test_fetch_without_length),
         T(test_keep),
@@ -814,6 +903,7 @@ int main(void)
         T(test_staging_trust),
         T(test_staging_fails),
         T(test_staging_output),
+        T(test_staging_overtaken),
         T(test_close),
         T(test_removed),
     };

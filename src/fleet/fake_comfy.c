@@ -213,6 +213,10 @@ static void on_body(struct http_req *r, struct bytes *body, void *arg)
         http_send(r, o->body, o->n);
         http_abort(r);
         break;
+    case FAKE_HOLD:
+        http_start(r, o->status, o->type, (int64_t)o->n);
+        http_send(r, o->body, o->n);
+        /* fall through */
     case FAKE_HANG:
         assert_true(f->n_hanging < FAKE_MOST);
         http_on_abort(r, on_gone, f);
@@ -375,6 +379,14 @@ void fake_release(struct fake *f)
     for (size_t i = 0; i < f->n_hanging; i++)
         if (f->hanging[i])
             http_abort(f->hanging[i]);
+    f->n_hanging = 0;
+}
+
+void fake_finish(struct fake *f)
+{
+    for (size_t i = 0; i < f->n_hanging; i++)
+        if (f->hanging[i])
+            http_end(f->hanging[i]);
     f->n_hanging = 0;
 }
 

@@ -472,6 +472,7 @@ static void conn_run(struct http_conn *c)
         drain_check(c);
     while (conn_step(c))
         ;
+    flushes_check(c); /* an answer given outside may have left before its end was noticed just now */
     c->running = false;
     if (c->state == CONN_GONE)
         return;

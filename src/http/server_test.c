@@ -213,6 +213,29 @@ static void flushed(void **state)
     rig_close(&g);
 }
 
+/* An answer given outside of any callback of the server, small enough to leave at once, on a connection on which
+ * nothing else happens: its end is told all the same. */
+static void flushed_later(void **state)
+{
+    struct rig g;
+
+    (void)state;
+    rig_open(&g, &small_limits);
+    rig_connect(&g);
+    rig_puts(&g, "GET /keep HTTP/1.1\r\n" H "\r\n");
+    UNTIL(&g, g.kept != NULL);
+    for (int i = 0; i < 5; i++)
+        loop_turn(g.loop, 0);
+    http_on_flushed(g.kept, on_flushed, &g);
+    http_on_abort(g.kept, NULL, NULL);
+    http_reply_str(g.kept, 200, "text/plain", "late");
+    g.kept = NULL;
+    for (int i = 0; i < 20; i++)
+        loop_turn(g.loop, 0);
+    assert_int_equal(g.flushed_ok, 1);
+    rig_close(&g);
+}
+
 static void drained(void **state)
 {
     struct rig g;
@@ -372,6 +395,7 @@ int main(void)
         cmocka_unit_test(one_at_a_time),
         cmocka_unit_test(pipelining_without_reading),
         cmocka_unit_test(flushed),
+        cmocka_unit_test(flushed_later),
         cmocka_unit_test(drained),
         cmocka_unit_test(continue_100),
         cmocka_unit_test(body_limits),

@@ -55,13 +55,13 @@ static int by_key(const void *a, const void *b)
 static void put_signed_inputs(struct xgraph *g, struct xnode *n, struct buf *b)
 {
     const struct val *inputs = val_get(n->node, "inputs");
-    size_t count = val_count(inputs), i = 0;
-    const struct val_member **m = xmalloc((count + 1) * sizeof(const struct val_member *));
+    size_t count = 0;
+    const struct val_member **m = xmalloc((val_count(inputs) + 1) * sizeof(const struct val_member *));
 
-    val_each(in, inputs) m[i++] = in;
+    val_each(in, inputs) m[count++] = in; /* of a node that nobody needs it may be anything */
     if (count > 1)
         qsort(m, count, sizeof(*m), by_key);
-    for (i = 0; i < count; i++) {
+    for (size_t i = 0; i < count; i++) {
         struct xnode *from = xgraph_follow(g, m[i]->value);
 
         json_put_strn(b, m[i]->key, m[i]->keylen);

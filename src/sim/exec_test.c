@@ -323,6 +323,27 @@ static void cache_of_last_prompt(void **state)
     assert_non_null(strstr(k->trace.data, "execution_cached []"));
 }
 
+/* What no output needs is not checked and may be anything: it is signed for the cache all the same. */
+static void odd_idle_nodes(void **state)
+{
+    static const char *const odd[] = {
+        "[1, 2, 3]", "\"inputs\"", "null", "5", "{\"image\": [\"o\", 99]}", "{\"image\": [\"x\", 0]}"};
+    struct kit *k = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
+        char *graph = xasprintf(
+            "{\"x\": {\"class_type\": \"ImageInvert\", \"inputs\": %s}, \"y\": {\"class_type\": "
+            "\"LoadImage\"}, "
+            "\"o\": {\"class_type\": \"ReportText\", \"inputs\": {\"value\": \"%zu\", \"count\": 1}}}",
+            odd[i], i);
+
+        buf_clear(&k->trace);
+        one(k, graph, "w");
+        assert_non_null(strstr(k->trace.data, "execution_success"));
+        free(graph);
+    }
+}
+
 /* A chain of 19,000 nodes and a ring that no output needs, beside an output: they cost time, not the stack. */
 static void long_idle_chain(void **state)
 {
@@ -450,6 +471,7 @@ int main(void)
         T(changed_file),
         T(dropped_cache),
         T(cache_of_last_prompt),
+        T(odd_idle_nodes),
         T(long_idle_chain),
         T(device_faults),
         T(current_node),

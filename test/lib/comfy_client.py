@@ -2,11 +2,13 @@
 import asyncio
 import contextlib
 import json
+import time
 import uuid
 
 import aiohttp
 
 SECONDS = 60  # a safety net for each wait
+ENDED = ("succeeded", "failed", "canceled", "expired")
 
 
 class Socket:
@@ -50,12 +52,15 @@ class Socket:
 
 
 class Client:
-    def __init__(self, url, client_id=None):
+    """window: sent as X-Comfymux-Window with every request."""
+
+    def __init__(self, url, client_id=None, window=None):
         self.url = url
         self.client_id = client_id or str(uuid.uuid4())
+        self.headers = {"X-Comfymux-Window": window} if window else {}
 
     async def __aenter__(self):
-        self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS))
+        self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=SECONDS), headers=self.headers)
         return self
 
     async def __aexit__(self, *exc):
@@ -71,6 +76,11 @@ class Client:
                 await ws.send_str(json.dumps({"type": "feature_flags", "data": flags}))
             await s.until("status", sid=self.client_id)
             yield s
+
+    async def fetch(self, path):
+        """(status, bytes)"""
+        async with self.http.get(self.url + path) as r:
+            return r.status, await r.read()
 
     async def get(self, path, **query):
         async with self.http.get(self.url + path, params=query) as r:
@@ -93,12 +103,47 @@ class Client:
         """The entry, or None."""
         return (await self.get("/history/" + prompt_id)).get(prompt_id)
 
-    async def view(self, image):
-        """Bytes of one entry of an output list."""
+    async def record(self, job_id):
+        """comfymux: the job's record."""
+        return await self.get("/mux/v1/jobs/" + job_id)
+
+    async def until_state(self, job_id, *states):
+        """comfymux: polls until the job is in one of these states (default: has ended); its record."""
+        states = states or ("succeeded", "failed", "canceled", "expired")
+        deadline = time.monotonic() + SECONDS
+        while True:
+            record = await self.record(job_id)
+            if record["state"] in states:
+                return record
+            assert record["state"] not in ENDED, record
+            assert time.monotonic() < deadline, record
+            await asyncio.sleep(0.01)
+
+    async def servers(self):
+        """comfymux: name -> server"""
+        return {s["name"]: s for s in (await self.get("/mux/v1/servers"))["servers"]}
+
+    async def until_server(self, name, state):
+        deadline = time.monotonic() + SECONDS
+        while (await self.servers())[name]["state"] != state:
+            assert time.monotonic() < deadline, await self.servers()
+            await asyncio.sleep(0.02)
+
+    async def until_all_up(self):
+        for name in await self.servers():
+            await self.until_server(name, "up")
+
+    async def try_view(self, image):
+        """(status, bytes) of one entry of an output list."""
         query = {k: image[k] for k in ("filename", "subfolder", "type")}
         async with self.http.get(self.url + "/view", params=query) as r:
-            r.raise_for_status()
-            return await r.read()
+            return r.status, await r.read()
+
+    async def view(self, image):
+        """Bytes of one entry of an output list."""
+        status, data = await self.try_view(image)
+        assert status == 200, (status, image)
+        return data
 
     async def upload(self, name, data, content_type="image/png", **fields):
         form = aiohttp.FormData(fields)

@@ -2,6 +2,7 @@
 import contextlib
 import os
 import pathlib
+import re
 import signal
 import socket
 import subprocess
@@ -10,18 +11,11 @@ import urllib.error
 import urllib.request
 
 
-def free_port(count=1):
-    """The first of `count` consecutive TCP ports of 127.0.0.1 that are free right now."""
-    for _ in range(100):
-        with contextlib.ExitStack() as stack:
-            first = stack.enter_context(socket.socket())
-            first.bind(("127.0.0.1", 0))
-            port = first.getsockname()[1]
-            with contextlib.suppress(OSError, OverflowError):
-                for i in range(1, count):
-                    stack.enter_context(socket.socket()).bind(("127.0.0.1", port + i))
-                return port
-    raise RuntimeError("no %d consecutive free ports" % count)
+def free_port():
+    """A TCP port of 127.0.0.1 that is free right now, for a server that cannot pick one itself."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
 
 
 class Process:
@@ -36,8 +30,10 @@ class Process:
         self.cwd = cwd
         self.env = env
         self.child = None
+        self.killed = False  # by kill(): its exit status says nothing
 
     def start(self):
+        self.killed = False
         self.log.parent.mkdir(parents=True, exist_ok=True)
         with open(self.log, "ab") as out:
             self.child = subprocess.Popen(self.command, cwd=self.cwd, env=self.env, stdin=subprocess.DEVNULL,
@@ -66,6 +62,12 @@ class Process:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
         return ""
 
+    def kill(self):
+        """SIGKILL, as a crash; start() brings it back."""
+        self.killed = True
+        os.kill(self.child.pid, signal.SIGKILL)
+        self.child.wait()
+
     def running(self):
         return self.child is not None and self.child.poll() is None
 
@@ -82,3 +84,33 @@ class Process:
                 self.child.kill()
                 self.child.wait()
         return self.child.returncode
+
+
+class Announced(Process):
+    """One that is started with --listen 127.0.0.1:0 and prints the address of each of its servers on a line. Started
+    again, it takes the same port."""
+
+    LINE = re.compile(r"^(?:comfymux listens on )?(http://127\.0\.0\.1:\d+)$", re.M)
+
+    def __init__(self, name, command, log, count=1, **more):
+        super().__init__(name, command, None, log, **more)
+        self.count = count
+        self.urls = []
+
+    def wait_ready(self, seconds=60):
+        deadline = time.monotonic() + seconds
+        while not self.urls:
+            found = self.LINE.findall(self.log.read_text(errors="replace"))
+            if len(found) >= self.count:
+                self.urls = found[:self.count]
+                self.url = self.urls[0]
+                if self.count == 1:
+                    self.command = [c.replace("127.0.0.1:0", self.url[len("http://"):]) for c in self.command]
+            elif self.child.poll() is not None:
+                raise RuntimeError("%s ended with status %d while starting:\n%s"
+                                   % (self.name, self.child.returncode, self.tail()))
+            elif time.monotonic() > deadline:
+                raise RuntimeError("%s did not say where it listens:\n%s" % (self.name, self.tail()))
+            else:
+                time.sleep(0.02)
+        return super().wait_ready(seconds)

@@ -4,6 +4,7 @@ A target that is not there raises Missing with the reason; pytest then skips. Tw
 is set: a real server that cannot be installed, and a binary that was not built (`./dev test` builds it)."""
 import contextlib
 import functools
+import itertools
 import os
 import pathlib
 import subprocess
@@ -12,7 +13,7 @@ import tempfile
 import pytest
 
 import comfyui
-from process import Process, free_port
+from process import Announced
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 LOGS = ROOT / "build" / "test-logs"
@@ -57,9 +58,12 @@ def comfymux(name):
     return path
 
 
+_numbers = itertools.count()
+
+
 def _log(name):
     LOGS.mkdir(parents=True, exist_ok=True)
-    return LOGS / ("%d-%s.log" % (len(started), name))
+    return LOGS / ("%d-%s.log" % (next(_numbers), name))
 
 
 class Target:
@@ -88,7 +92,7 @@ def running(processes, wait=60):
         status = {p: p.stop() for p in reversed(processes)}
     # A sanitizer's finding shows in the exit status; so does an assertion.
     for p, code in status.items():
-        if p.name.startswith("comfymux"):
+        if p.name.startswith("comfymux") and not p.killed:
             assert code == 0, "%s ended with status %s:\n%s" % (p.name, code, p.tail())
 
 
@@ -106,31 +110,50 @@ def real(count=1):
             yield Target("real", [s.url for s in many], many)
 
 
+def sim_process(count=1, args=()):
+    program = comfymux("sim")
+    return Announced("comfymux sim", [program, "sim", "--listen", "127.0.0.1:0", "--count", count, *args],
+                     _log("sim"), count)
+
+
+def serve_process(urls, data, args=(), ready_path="/readyz"):
+    """The gateway in front of servers called s0, s1 ..., not started; data is its folder."""
+    program = comfymux("serve")
+    fleet = [a for i, url in enumerate(urls) for a in ("--server", "s%d=%s" % (i, url))]
+    return Announced("comfymux serve", [program, "serve", "--listen", "127.0.0.1:0", "--data", data, *fleet, *args],
+                     _log("gateway"), ready_path=ready_path)
+
+
 @contextlib.contextmanager
 def sim(count=1, args=()):
-    program = comfymux("sim")
-    port = free_port(count)
-    urls = ["http://127.0.0.1:%d" % (port + i) for i in range(count)]
-    p = Process("comfymux sim", [program, "sim", "--listen", "127.0.0.1:%d" % port, "--count", count, *args],
-                urls[0], _log("sim"))
+    """count simulated servers in one process."""
+    p = sim_process(count, args)
     with running([p]):
-        yield Target("sim", urls, [p])
+        yield Target("sim", p.urls, [p])
+
+
+@contextlib.contextmanager
+def sims(count, args=()):
+    """count simulated servers, each a process of its own, that can be killed."""
+    many = [sim_process(1, ["--name", "p%d_" % i, *args]) for i in range(count)]
+    with running(many):
+        yield Target("sims", [p.url for p in many], many)
+
+
+@contextlib.contextmanager
+def in_front_of(servers, args=(), ready_path="/readyz"):
+    """`comfymux serve` in front of a target's servers, with a data folder of its own. processes[0] is the gateway."""
+    with tempfile.TemporaryDirectory(prefix="comfymux-") as data:
+        p = serve_process(servers.urls, data, args, ready_path)
+        with running([p]):
+            yield Target("gateway", [p.url], [p, *servers.processes])
 
 
 @contextlib.contextmanager
 def gateway(count=2, args=(), sim_args=()):
-    """`comfymux serve` in front of `count` simulated servers, with a data folder of its own."""
-    program = comfymux("serve")
-    with sim(count, sim_args) as servers, tempfile.TemporaryDirectory(prefix="comfymux-") as data:
-        port = free_port()
-        fleet = []
-        for i, url in enumerate(servers.urls):
-            fleet += ["--server", "sim%d=%s" % (i, url)]
-        p = Process("comfymux serve",
-                    [program, "serve", "--listen", "127.0.0.1:%d" % port, "--data", data, *fleet, *args],
-                    "http://127.0.0.1:%d" % port, _log("gateway"), ready_path="/readyz")
-        with running([p]):
-            yield Target("gateway", [p.url], [p, *servers.processes])
+    """`comfymux serve` in front of `count` simulated servers."""
+    with sim(count, sim_args) as servers, in_front_of(servers, args) as front:
+        yield front
 
 
 KINDS = {"real": real, "sim": sim, "gateway": gateway}

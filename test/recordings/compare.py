@@ -24,6 +24,7 @@ BLANK = {"timestamp", "create_time", "modified", "created", "mtime", "ram_free",
 SETS = {"dependent_outputs", "errors", "executed", "current_outputs"}
 LINE_SETS = {"details"}  # texts whose lines are in arbitrary order
 # Headers whose value is different at every run: only their presence counts. Content-Length follows the body.
+TOKEN_HEADERS = {"connection", "upgrade", "transfer-encoding"}  # values without case, by the RFC
 VOLATILE_HEADERS = {"date", "server", "etag", "last-modified", "sec-websocket-accept", "content-length"}
 
 
@@ -260,6 +261,7 @@ def header_differences(recorded, got, replace):
         out = {}
         for k, v in headers:
             low = k.lower()
+            v = v.lower() if low in TOKEN_HEADERS else v
             out.setdefault(low, []).append("*" if low in VOLATILE_HEADERS else change(v))
         return out
 

@@ -521,6 +521,7 @@ def raw_form(text):
             k, v = k.lower(), v.strip()
             if k == "content-length" and v.isdigit():
                 length = int(v)
+            v = v.lower() if k in compare.TOKEN_HEADERS else v
             headers.append(k + (": *" if k in compare.VOLATILE_HEADERS - {"content-length"} else ": " + v))
         out.append({"status": m.group(1), "headers": sorted(headers)})
         text = text[m.end():]
