@@ -88,7 +88,12 @@ static void test_servers_add_bad(void **state)
         "{\"url\": \"http://a\", \"tag\": []}",
     };
     struct rig *g = *state;
+    char *big = xcalloc(1, 65538);
 
+    memset(big, ' ', 65537);
+    ask(g, "POST", SERVERS, big);
+    assert_error(g, 413, "payload_too_large");
+    free(big);
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         ask(g, "POST", SERVERS, bad[i]);
         assert_error(g, 400, "bad_request");

@@ -571,7 +571,8 @@ static inline void rig_submit_in(struct rig *g, struct store_submit in)
     struct bytes *answer = bytes_of("{}");
     int done = 0;
 
-    in.tenant = "default";
+    if (in.tenant == NULL)
+        in.tenant = "default";
     in.graph = graph;
     in.answer = answer;
     in.created_at = g->clock.wall_ms(&g->clock);

@@ -196,13 +196,16 @@ static void test_list_pages(void **state)
     LIST(g, "?limit=1000", "54321");
 }
 
-/* The page's positions are those of the queue, whatever else waits. */
+/* The page's positions are those of the tenant's queue, whatever else waits. */
 static void test_list_positions(void **state)
 {
     struct rig *g = *state;
 
+    rig_stored(g, ID(6), JOB_QUEUED, NULL); /* the runner does not know it: it waits for nothing */
     submit_five(g);
-    LIST(g, "", "54321"); /* the order of the queue is 5 (priority) 4 (front) 3 */
+    rig_submit_in(g, (struct store_submit){.id = ID(7), .tenant = "other", .priority = 9});
+    LIST(g, "", "543216"); /* the order of the queue is 5 (priority) 4 (front) 3 */
+    assert_at(g, "jobs.5.queue_position", "null");
     assert_at(g, "jobs.0.queue_position", "0");
     assert_at(g, "jobs.1.queue_position", "1");
     assert_at(g, "jobs.2.queue_position", "2");
@@ -233,6 +236,7 @@ static void test_list_errors(void **state)
                                       "state=done",
                                       "state=queued,,nope",
                                       "after=9223372036854775808",
+                                      "after=18446744073709551621",
                                       "limit=99999999999999999999"};
     struct rig *g = *state;
 
@@ -518,6 +522,55 @@ static void test_outputs_errors(void **state)
     assert_at(g, "outputs.0.filename", "a.png");
 }
 
+static struct job_output output_of_attempt(struct rig *g, int attempt, const char *filename)
+{
+    struct job_output o = {.attempt = attempt,
+                           .node_id = (char *)(uintptr_t) "9",
+                           .kind = (char *)(uintptr_t) "image",
+                           .key = (char *)(uintptr_t) "images",
+                           .filename = (char *)(uintptr_t)filename,
+                           .subfolder = (char *)(uintptr_t) "",
+                           .type = (char *)(uintptr_t) "output"};
+
+    rig_put(g, filename);
+    memcpy(o.blake3, g->blob.blake3, BLAKE3_LEN);
+    return o;
+}
+
+/* What an attempt made that was given up stands in no listing, and is not what a number means. */
+static void test_outputs_of_attempts(void **state)
+{
+    struct rig *g = *state;
+    struct bytes *graph = bytes_of("{}");
+    struct store_submit in = {
+        .id = ID(1), .tenant = "default", .graph = graph, .answer = graph, .created_at = T0};
+    int done = 0;
+
+    store_submit(g->store, &in, rig_submitted, &done);
+    bytes_unref(graph);
+    for (int n = 1; n <= 2; n++) {
+        struct job_attempt begin = {.n = n, .server = (char *)(uintptr_t) "gpu0", .started_at = T0};
+        struct job_output o = output_of_attempt(g, n, n == 1 ? "old.png" : "won.png");
+        struct store_step step = {.id = ID(1),
+                                  .version = (uint32_t)n,
+                                  .at = T0,
+                                  .state = n == 1 ? JOB_RUNNING : JOB_SUCCEEDED,
+                                  .begin = &begin,
+                                  .outputs = &o,
+                                  .n_outputs = 1};
+
+        store_step(g->store, &step, on_rig_done, &done);
+        UNTIL(g, done == n + 1);
+    }
+    assert_int_equal(GET(g, URL ID(1)), 200);
+    assert_at(g, "outputs.0.filename", "won.png");
+    assert_at(g, "outputs.1", "(none)");
+    assert_int_equal(GET(g, URL ID(1) "/outputs/0"), 200);
+    assert_string_equal(g->body, "won.png");
+    assert_int_equal(GET(g, "/result/" ID(1)), 200);
+    assert_at(g, "image_urls.1", "(none)");
+}
+
 /* --- before the jobs have been read --- */
 
 static int setup_starting(void **state)
@@ -560,6 +613,7 @@ int main(void)
         T(retry_too_many),
         T(outputs),
         T(outputs_errors),
+        T(outputs_of_attempts),
         cmocka_unit_test_setup_teardown(test_starting, setup_starting, rig_teardown),
     };
 
