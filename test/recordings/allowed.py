@@ -66,6 +66,8 @@ ALLOWED = [
         "a client that comes back is told what runs, with its prompt_id, and the end that it has missed"),
     Row("gateway", "b5_*", r"^WS n ", r"", "flags that are null do no harm: on a stock server the prompt fails"),
     Row("gateway", "d1_*", r"", r"exception_message$", "the server's own folder and the staged name stand in it"),
+    Row("gateway", "b2_*", r"^WS ", r"^(executing|execution_cached|progress_state)",
+        "what the server has cached from sessions that are not replayed here"),
     Row("gateway", "d[12]_*", r"^WS ", r"^(progress|progress_state|executing|executed|execution_cached)",
         "what the server has cached from earlier sessions; ticks that come before the interrupt is committed"),
     Row("gateway", "d1_*", r"^WS ", r"^execution_error\.data\.executed",
