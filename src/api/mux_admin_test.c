@@ -446,6 +446,40 @@ static void test_metrics_requeued(void **state)
     assert_metric(g, "comfymux_jobs_ended_total{state=\"failed\",code=\"dispatch_failed\"} 0");
 }
 
+/* --- paths --- */
+
+/* However it is spelt, a route of ours is answered here, and what a server might read as another path goes to none. */
+static void test_one_spelling(void **state)
+{
+    static const char *const ours[] = {"/%68istory", "/hist%6fry", "/%61pi/history", "/api/%68istory",
+                                       "/%76iew?filename=a.png"};
+    static const char *const nobody[] = {"/%69nternal/logs",
+                                         "/internal/logs",
+                                         "//internal/logs",
+                                         "/x/../history",
+                                         "/x/%2e%2e/history",
+                                         "/./history",
+                                         "/x/..",
+                                         "/x\\history",
+                                         "/x%5c..%5chistory",
+                                         "/models/../history",
+                                         "/models/%2e%2e/history"};
+    struct rig *g = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++)
+        assert_int_equal(GET(g, ours[i]), i == 4 ? 404 : 200);
+    assert_string_equal(g->body, "");
+    assert_int_equal(GET(g, "/%68istory"), 200);
+    assert_string_equal(g->body, "{}");
+    for (size_t i = 0; i < ARRAY_LEN(nobody); i++) {
+        int status = GET(g, nobody[i]);
+
+        if (status != 404 && status != 400)
+            fail_msg("%s: %d", nobody[i], status);
+    }
+    assert_int_equal(GET(g, "/some/route"), 502); /* there is no primary here */
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, rig_setup, rig_teardown)
@@ -463,6 +497,7 @@ int main(void)
         CLOSED(health_starting),
         T(metrics),
         T(metrics_requeued),
+        T(one_spelling),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
