@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "api/native.h"
+#include "api/static.h"
 #include "api/windows.h"
 #include "base/log.h"
 
@@ -300,13 +301,13 @@ static void put_cors(struct api *a, struct http_req *req)
     }
 }
 
-/* As a ComfyUI server answers what it does not know: 404 without a body, 405 for methods that do not read. */
+/* Reading what is not in the table: the frontend's own files, then whatever the primary server has (extensions,
+ * templates, routes of custom nodes). Nothing that changes a server is passed on: 405, as a ComfyUI server answers. */
 static void unknown(struct api *a, struct http_req *req, bool path_known)
 {
     enum http_method m = http_req_method(req);
     const char *path = http_req_path(req);
 
-    (void)a;
     if (strncmp(path, "/mux/", 5) == 0 || strncmp(path, "/status/", 8) == 0 ||
         strncmp(path, "/result/", 8) == 0) {
         if (path_known)
@@ -316,7 +317,8 @@ static void unknown(struct api *a, struct http_req *req, bool path_known)
         return;
     }
     if (m == HTTP_GET || m == HTTP_HEAD) {
-        http_reply_empty(req, 404);
+        if (a->cfg.frontend == NULL || !static_serve(req, a->cfg.frontend))
+            native_from_primary(a, req, NULL);
         return;
     }
     http_set(req, "Allow", "GET,HEAD");

@@ -66,6 +66,7 @@ struct hub_stream {
     struct hub_client *client;
     struct list link;
     struct list queue;                                /* struct out that waits for its turn */
+    size_t queued;                                    /* bytes in it */
     int64_t open_at;                                  /* mono ms: not before; 0: nothing has happened yet */
     bool held;                                        /* the answer to its POST is not out */
     bool begun, serial, started, cached, ended, told; /* told: the terminal event went out */

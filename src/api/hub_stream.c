@@ -5,7 +5,8 @@
 #include "api/hub_priv.h"
 #include "base/json.h"
 #include "comfy/history.h"
-#include "comfy/names.h"
+
+#define WAITING_BYTES (1u << 20) /* of one job, for a client that is not told yet */
 
 /* --- messages --- */
 
@@ -217,6 +218,7 @@ void streams_pump(struct hub *h, struct hub_client *c)
 
             last = o->last;
             list_remove(&o->link);
+            s->queued -= o->frame ? o->frame->len : 0;
             tell(h, s, o);
         }
         if (last)
@@ -226,7 +228,8 @@ void streams_pump(struct hub *h, struct hub_client *c)
         timer_set(&h->settle, wait);
 }
 
-/* Only the latest of its kind is of use to somebody who has not seen the ones before. */
+/* What waits for its turn is told whole, as long as it is little; beyond that only the latest of its kind is kept of what
+ * merely passes. */
 static void drop_older(struct hub_stream *s, const struct out *o)
 {
     list_for_each_safe(it, &s->queue) {
@@ -234,16 +237,19 @@ static void drop_older(struct hub_stream *s, const struct out *o)
 
         if (old->kind == o->kind &&
             ((o->kind == OUT_PROGRESS && old->event == o->event) ||
-             (o->kind == OUT_PREVIEW && strcmp(old->node ? old->node : "", o->node ? o->node : "") == 0)))
+             (o->kind == OUT_PREVIEW && strcmp(old->node ? old->node : "", o->node ? o->node : "") == 0))) {
+            s->queued -= old->frame->len;
             out_free(old);
+        }
     }
 }
 
 void stream_push(struct hub *h, struct hub_stream *s, struct out *o)
 {
     stream_begin(h, s);
-    if (o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW)
+    if ((o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW) && s->queued > WAITING_BYTES)
         drop_older(s, o);
+    s->queued += o->frame->len;
     list_push_back(&s->queue, &o->link);
     streams_pump(h, s->client);
 }
@@ -313,27 +319,27 @@ static bool announced(const struct hub_stream *s, const char *node)
     return false;
 }
 
+struct renaming {
+    struct runner *r;
+    const char *job;
+};
+
 static void rename_output(void *arg, const struct history_output *o, struct history_names *n)
 {
-    const struct job_summary *j = arg;
-    char *sub;
+    const struct renaming *x = arg;
 
-    if (o->kind != HISTORY_FILE)
-        return;
-    sub = json_strdup(o->subfolder);
-    name_put_virtual(&n->subfolder, j->id, (unsigned)j->attempt, sub ? sub : "");
-    n->set_subfolder = true;
-    free(sub);
+    runner_rename(x->r, x->job, o, n);
 }
 
-static void put_executed(struct buf *b, const struct job_summary *j, const struct event *ev)
+static void put_executed(struct hub *h, struct buf *b, const struct job_summary *j, const struct event *ev)
 {
+    struct renaming x = {h->runner, j->id};
     char *node = json_strdup(ev->node), *display = json_strdup(ev->display_node);
     struct buf out = BUF_INIT;
     struct json output = {0};
 
     if (json_type(ev->output) == JSON_OBJECT) {
-        history_put_node_output(&out, ev->node, ev->output, rename_output, (void *)j);
+        history_put_node_output(&out, ev->node, ev->output, rename_output, &x);
         output = (struct json){buf_str(&out), out.len};
     }
     event_put_executed(b, node ? node : "", display ? display : node ? node : "", output, j->id);
@@ -385,7 +391,7 @@ void hub_on_event(struct hub *h, const struct runner_job_view *job, const char *
         node = json_strdup(ev.node);
         announce(s, node ? node : "");
         free(node);
-        put_executed(&b, job->s, &ev);
+        put_executed(h, &b, job->s, &ev);
         break;
     case EVENT_PROGRESS:
     case EVENT_PROGRESS_STATE: kind = OUT_PROGRESS; break;
@@ -531,6 +537,7 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
         o->kind = OUT_STATUS;
         mark_told(h, s);
     }
+    s->queued += o->frame ? o->frame->len : 0;
     list_push_back(&s->queue, &o->link);
     o = xcalloc(1, sizeof(*o));
     o->kind = OUT_STATUS;
@@ -538,6 +545,7 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
     event_put_executing(&b, NULL, NULL, j->id);
     o = out_text(OUT_END, &b);
     o->last = true;
+    s->queued += o->frame->len;
     list_push_back(&s->queue, &o->link);
     s->ended = true;
     streams_pump(h, s->client);

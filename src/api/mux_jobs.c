@@ -213,22 +213,21 @@ static void on_canceled(bool canceled, void *arg)
 
 void mux_post_cancel(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct runner_job_view v;
     struct cancel_wait *c;
     struct api_wait *w;
 
     if (mux_starting(a, req))
         return;
-    if (!runner_find(a->runner, p->v[0], &v) || strcmp(v.s->tenant, api_tenant(a, req)) != 0) {
+    if (!uuid_is_canonical(p->v[0], strlen(p->v[0]))) {
         mux_load(a, req, p->v[0], JOB_PART_RECORD, on_one, NULL);
         return;
     }
     c = xcalloc(1, sizeof(*c));
-    memcpy(c->id, v.s->id, UUID_SIZE);
+    memcpy(c->id, p->v[0], UUID_SIZE);
     w = api_wait_new(a, req);
     w->extra = c;
     if (!runner_cancel(a->runner, api_tenant(a, req), c->id, "canceled by the client", on_canceled, w))
-        on_canceled(false, w); /* cannot be: it was found a moment ago */
+        on_canceled(false, w); /* it does not live: what the store says is the answer */
 }
 
 /* --- outputs --- */

@@ -8,6 +8,7 @@
 #define NAME_MAX_BYTES 64
 #define DEPTH_MAX 64
 #define TAGS_MAX 64
+#define BODY_MAX 65536
 
 /* --- showing --- */
 
@@ -292,7 +293,10 @@ static void on_post(struct api *a, struct http_req *req, struct json body, struc
 void mux_post_servers(struct api *a, struct http_req *req, const struct api_params *p)
 {
     (void)p;
-    api_read_json(a, req, false, on_post);
+    if (http_req_content_length(req) > BODY_MAX)
+        api_error(req, 413, "payload_too_large", "a server is told in less than 64 KiB", NULL);
+    else
+        api_read_json(a, req, false, on_post);
 }
 
 /* --- the others --- */

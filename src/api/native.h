@@ -18,6 +18,8 @@ api_route_cb native_get_object_info, native_get_object_info_class, native_get_fe
     native_get_system_stats;
 /* native_routes.c */
 api_route_cb native_ws;
+/* Passed on to the primary server: reading only. */
+api_route_cb native_from_primary;
 
 /* native_entry.c: [number, id, graph, extra_data, outputs to execute]; rec has JOB_PART_GRAPH. */
 void native_put_item(struct buf *b, const struct job_record *rec);

@@ -102,20 +102,56 @@ static int view_parse(const struct http_req *req, struct view *v)
 
 struct view_wait {
     char *name;
+    char job[UUID_SIZE]; /* "" unless the name is a virtual one */
+    char *key;           /* then: view_key() of what is asked for */
 };
+
+static char *view_key(int attempt, const char *type, const char *subfolder, const char *filename)
+{
+    return xasprintf("%d %s %s/%s", attempt, type, subfolder, filename);
+}
+
+/* Is it a name that the job has delivered, whose bytes are kept no longer? Then that is said: 410. */
+static void on_view_job(enum store_status st, struct job_record *rec, void *arg)
+{
+    struct api_wait *w = arg;
+    int status = 404;
+    struct http_req *req;
+
+    for (size_t i = 0; st == STORE_OK && i < rec->n_outputs; i++) {
+        const struct job_output *o = &rec->outputs[i];
+        char *key = view_key(o->attempt, o->type, o->subfolder, o->filename);
+
+        if (strcmp(key, w->extra) == 0 && w->req && strcmp(rec->s.tenant, api_tenant(w->a, w->req)) == 0)
+            status = 410;
+        free(key);
+    }
+    job_record_free(&rec);
+    req = api_wait_end(w);
+    if (req)
+        http_reply_empty(req, status);
+}
 
 static void on_file(const struct store_file *f, void *arg)
 {
     struct api_wait *w = arg;
     struct api *a = w->a;
-    char *name = ((struct view_wait *)w->extra)->name;
+    struct view_wait x = *(struct view_wait *)w->extra;
     struct http_req *req = api_wait_end(w);
 
-    if (req && f->status == STORE_OK)
-        api_reply_blob(a, req, f->blake3, name, f->mime, f->at);
-    else if (req)
+    if (req && f->status == STORE_OK) {
+        api_reply_blob(a, req, f->blake3, x.name, f->mime, f->at);
+    } else if (req && f->status == STORE_NOT_FOUND && x.job[0]) {
+        struct api_wait *again = api_wait_new(a, req);
+
+        again->extra = x.key;
+        x.key = NULL;
+        store_get(a->d.store, x.job, JOB_PART_OUTPUTS, on_view_job, again);
+    } else if (req) {
         http_reply_empty(req, f->status == STORE_NOT_FOUND ? 404 : 503);
-    free(name);
+    }
+    free(x.name);
+    free(x.key);
 }
 
 static struct api_wait *view_wait(struct api *a, struct http_req *req, const struct view *v)
@@ -124,6 +160,13 @@ static struct api_wait *view_wait(struct api *a, struct http_req *req, const str
     struct view_wait *x = xcalloc(1, sizeof(*x));
 
     x->name = xstrdup(v->filename);
+    if (v->is_virtual) {
+        char *sub = xstrndup(v->v.subfolder, v->v.subfolder_n);
+
+        memcpy(x->job, v->v.job, UUID_SIZE);
+        x->key = view_key((int)v->v.attempt, v->type, sub, v->filename);
+        free(sub);
+    }
     w->extra = x;
     return w;
 }

@@ -58,7 +58,7 @@ static void reply_error(struct submit *s, int status, const struct prompt_error 
 
 static void refuse(struct submit *s, int status, const char *type, const char *message, const char *details)
 {
-    struct prompt_error e;
+    struct prompt_error e = {0};
 
     prompt_error_set(&e, type, message, details);
     if (s->req && (status == 503 || status == 429))
@@ -284,7 +284,7 @@ static void on_abort(struct http_req *req, void *arg)
 static void on_body(struct http_req *req, struct bytes *body, void *arg)
 {
     struct submit *s = arg;
-    struct prompt_error pe;
+    struct prompt_error pe = {0};
     struct err e;
 
     (void)req;

@@ -219,6 +219,12 @@ void native_get_queue(struct api *a, struct http_req *req, const struct api_para
 
 /* --- POST /queue --- */
 
+/* As the caller sees it in GET /queue: waiting, or kept back because its client is still to be told of another. */
+static bool stands_pending(struct api *a, const struct runner_job_view *job)
+{
+    return job->s->state == JOB_QUEUED || hub_shows_pending(a->hub, job->s->id);
+}
+
 struct clear {
     struct native_many *m;
     struct api *a;
@@ -229,7 +235,7 @@ static bool clear_one(const struct runner_job_view *job, void *arg)
 {
     struct clear *c = arg;
 
-    if (job->s->state == JOB_QUEUED && strcmp(job->s->tenant, c->tenant) == 0)
+    if (stands_pending(c->a, job) && strcmp(job->s->tenant, c->tenant) == 0)
         many_cancel(c->m, c->a, c->tenant, job->s->id, "cleared from the queue by the client");
     return true;
 }
@@ -256,7 +262,7 @@ static void on_queue_body(struct api *a, struct http_req *req, struct json body,
         char *s = json_strdup(id);
         struct runner_job_view v;
 
-        if (s && runner_find(a->runner, s, &v) && v.s->state == JOB_QUEUED)
+        if (s && runner_find(a->runner, s, &v) && stands_pending(a, &v))
             many_cancel(c.m, a, c.tenant, s, "deleted from the queue by the client");
         free(s);
     }

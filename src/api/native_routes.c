@@ -25,14 +25,18 @@ static void no_primary(struct http_req *req, const char *why, void *arg)
 }
 
 /* Reading only: what changes a server is no business of a gateway in front of many. */
-static void from_primary(struct api *a, struct http_req *req, const struct api_params *p)
+void native_from_primary(struct api *a, struct http_req *req, const struct api_params *p)
 {
     const char *name = registry_primary(a->d.registry);
     struct http_client *c = name ? registry_client(a->d.registry, name) : NULL;
-    struct http_pass pass = {.on_unreachable = no_primary};
+    static const char *const drop[] = {"Origin", "Referer",
+                                       NULL}; /* its guard compares them with its own address */
+    struct http_pass pass = {.drop = drop, .on_unreachable = no_primary};
 
     (void)p;
-    if (c)
+    if (strncmp(http_req_path(req), "/internal/", 10) == 0 || http_wants_websocket(req))
+        http_reply_empty(req, 404); /* a server's own logs and folders; sockets that are not ours */
+    else if (c)
         http_pass_through(req, c, &pass);
     else
         no_primary(req, "", NULL);
@@ -55,9 +59,9 @@ const struct api_route native_routes[] = {
     {"GET", "/features", API_TWIN, native_get_features, "what this server supports"},
     {"GET", "/system_stats", API_TWIN, native_get_system_stats, "versions and devices of the fleet"},
     {"GET", "/ws", API_TWIN, native_ws, "events, by WebSocket"},
-    {"GET", "/embeddings", API_TWIN, from_primary, "names of embeddings"},
-    {"GET", "/models", API_TWIN, from_primary, "model folders"},
-    {"GET", "/models/{folder...}", API_TWIN, from_primary, "names of models"},
-    {"GET", "/extensions", API_TWIN, from_primary, "the frontend's extensions"},
+    {"GET", "/embeddings", API_TWIN, native_from_primary, "names of embeddings"},
+    {"GET", "/models", API_TWIN, native_from_primary, "model folders"},
+    {"GET", "/models/{folder...}", API_TWIN, native_from_primary, "names of models"},
+    {"GET", "/extensions", API_TWIN, native_from_primary, "the frontend's extensions"},
     {NULL, NULL, 0, NULL, NULL},
 };

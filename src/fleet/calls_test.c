@@ -2,6 +2,7 @@
 #include "fleet/fake_comfy.h"
 
 #include <event2/buffer.h>
+#include <pthread.h>
 
 #include "net/stream.h"
 
@@ -29,25 +30,13 @@ static int teardown(void **state)
 
 /* --- submit --- */
 
-static void submit_with(const char *server, const char *id, const char *graph, const struct job_input *in,
-                        size_t n, struct got *into)
-{
-    struct fleet_submit s = {.server = server, .upstream_id = id, .job = id, .inputs = in, .n_inputs = n};
-    int before = into->n;
-
-    s.graph = bytes_new(graph, strlen(graph));
-    fleet_submit(g->fleet, &s, got_submitted, into);
-    assert_int_equal(into->n, before); /* never inside the call */
-    bytes_unref(s.graph);
-}
-
 #define GRAPH                                                                                                \
     "{\"5\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": \"cat.png\", \"seed\": "                \
     "18446744073709551615}}}"
 
 static void submit(const char *server)
 {
-    submit_with(server, ID1, GRAPH, NULL, 0, &got);
+    rig_submit(g, server, ID1, GRAPH, NULL, 0, &got);
     RIG_UNTIL(g, got.n > 0);
 }
 
@@ -142,6 +131,21 @@ static void test_submit_refused(void **state)
     assert_int_equal(fake_asked(f, "POST /prompt"), 0);
 }
 
+/* The connection is refused while the socket still stands: provably nothing was sent. */
+static void test_submit_not_sent(void **state)
+{
+    (void)state;
+    http_server_drain(f->server);
+    for (int i = 0; i < 20; i++) /* the pool sees its connections end */
+        rig_turn(g);
+    submit("a");
+    assert_int_equal(got.submit, FLEET_REFUSED);
+    assert_int_equal(fake_asked(f, "POST /prompt"), 0);
+    assert_int_equal(rig_server(g, "a").state, FLEET_DOWN); /* at once */
+    assert_int_equal(f->n_sockets, 1);
+    assert_non_null(f->sockets[0].ws);
+}
+
 /* A graph that a worker rewrites, and a stored part that is no JSON any more. */
 static void test_submit_large_and_broken(void **state)
 {
@@ -152,13 +156,13 @@ static void test_submit_large_and_broken(void **state)
     for (int i = 0; i < 20000; i++)
         buf_puts(&b, "abcdefgh");
     buf_puts(&b, "\"}}}");
-    submit_with("a", ID1, buf_str(&b), NULL, 0, &got);
+    rig_submit(g, "a", ID1, buf_str(&b), NULL, 0, &got);
     RIG_UNTIL(g, got.n > 0);
     assert_int_equal(got.submit, FLEET_ACCEPTED);
     assert_non_null(strstr(buf_str(&f->last_prompt), buf_str(&b)));
     got_fini(&got);
     b.data[b.len - 1] = ' ';
-    submit_with("a", ID1, buf_str(&b), NULL, 0, &got);
+    rig_submit(g, "a", ID1, buf_str(&b), NULL, 0, &got);
     RIG_UNTIL(g, got.n > 0);
     assert_int_equal(got.submit, FLEET_UNSENDABLE);
     buf_free(&b);
@@ -176,7 +180,7 @@ static void test_submit_socket_changed(void **state)
     buf_puts(&b, "\"}}}");
     fake_drop_socket(f);
     for (int i = 0; got.n == 0 && i < 100000; i++) {
-        submit_with("a", ID1, buf_str(&b), NULL, 0, &got);
+        rig_submit(g, "a", ID1, buf_str(&b), NULL, 0, &got);
         RIG_UNTIL(g, got.n > 0);
         if (got.submit == FLEET_ACCEPTED)
             break;
@@ -389,6 +393,57 @@ static void test_fetch_large(void **state)
     free(p);
 }
 
+/* While the disk does nothing the server is not read: memory stays bounded. */
+static pthread_mutex_t disk = PTHREAD_MUTEX_INITIALIZER;
+
+static void run_stall(struct work *w)
+{
+    (void)w;
+    pthread_mutex_lock(&disk);
+    pthread_mutex_unlock(&disk);
+}
+
+static void on_stalled(struct work *w)
+{
+    *(bool *)(w + 1) = true;
+}
+
+static void test_fetch_holds_back(void **state)
+{
+    struct fleet_file file = {"a", "large.bin", "", "output", ID1, ID1};
+    size_t n = (size_t)48 << 20, left = n, before = 0;
+    char *p = xmalloc(n + 1);
+    struct {
+        struct work work;
+        bool done;
+    } stall[2] = {{{.run = run_stall, .done = on_stalled}, false},
+                  {{.run = run_stall, .done = on_stalled}, false}};
+
+    (void)state;
+    memset(p, 'x', n);
+    p[n] = '\0';
+    fake_next(f, "GET", "/view", FAKE_HOLD, 200, p, 1);
+    free(p);
+    pthread_mutex_lock(&disk);
+    for (int i = 0; i < 2; i++)
+        workers_submit(g->workers, &stall[i].work);
+    fleet_fetch(g->fleet, &file, got_fetched, &got);
+    RIG_UNTIL(g, f->n_hanging == 1);
+    for (int same = 0; same < 50; same = left == before ? same + 1 : 0) { /* until nothing moves any more */
+        before = left;
+        rig_turn(g);
+        left = http_queued(f->hanging[0]);
+    }
+    assert_true(left > n / 2); /* the rest is in our 1 MiB and the sockets' buffers */
+    pthread_mutex_unlock(&disk);
+    RIG_UNTIL(g, http_queued(f->hanging[0]) == 0);
+    fake_finish(f);
+    RIG_UNTIL(g, got.n > 0 && stall[0].done && stall[1].done);
+    assert_int_equal(got.fetch, FLEET_FETCHED);
+    assert_int_equal(got.size, n);
+    fleet_unpin(g->fleet, got.pin);
+}
+
 static void test_fetch_fails(void **state)
 {
     static const struct {
@@ -575,150 +630,6 @@ static void test_stop_fails(void **state)
     assert_int_equal(got.stopped, FLEET_STOP_FAILED);
 }
 
-/* --- staging --- */
-
-static struct job_input cat;
-static char staged[128];
-
-static void have_cat(void)
-{
-    char hex[BLAKE3_HEX];
-
-    cat.name = (char *)"cat.png";
-    rig_blob(g, "meow", cat.blake3);
-    blake3_hex(cat.blake3, hex);
-    snprintf(staged, sizeof(staged), "cat.%.12s.png", hex);
-}
-
-static void test_staging(void **state)
-{
-    struct got second = {0};
-    char want[256];
-
-    (void)state;
-    have_cat();
-    /* Two at a time: one upload. */
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    submit_with("a", ID2, GRAPH, &cat, 1, &second);
-    RIG_UNTIL(g, got.n > 0 && second.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(second.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 1);
-    assert_non_null(fake_file(f, staged));
-    assert_string_equal(fake_file(f, staged)->data, "meow");
-    snprintf(want, sizeof(want), "{\"image\": \"%s\", \"seed\": 18446744073709551615}", staged);
-    assert_non_null(strstr(buf_str(&f->last_prompt), want));
-    /* Later: remembered. */
-    got_fini(&got);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 1);
-    /* Another connection: perhaps another life of the server. */
-    fake_drop_socket(f);
-    RIG_UNTIL(g, f->n_sockets == 2 && strstr(strstr(buf_str(&g->told), "link a down"), "link a up"));
-    got_fini(&got);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
-    got_fini(&second);
-}
-
-/* The folder was emptied behind our back: the refusal is not believed before the input is there again. */
-static void test_staging_trust(void **state)
-{
-    struct fleet_file view = {"a", staged, "", "input", ID1, ID1};
-
-    (void)state;
-    have_cat();
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    got_fini(&got);
-    fake_next(f, "POST", "/prompt", FAKE_ANSWER, 400, "{\"error\": {}}", 1);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
-    assert_int_equal(fake_asked(f, "POST /prompt"), 3);
-    /* Once only; and not at all when the input has just been put there. */
-    got_fini(&got);
-    fake_next(f, "POST", "/prompt", FAKE_ANSWER, 400, "{\"error\": {}}", -1);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_REJECTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 3);
-    assert_int_equal(fake_asked(f, "POST /prompt"), 5);
-    fake_as_usual(f);
-    /* A fetch shows that it is not there. */
-    got_fini(&got);
-    fake_lose_files(f);
-    fleet_fetch(g->fleet, &view, got_fetched, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.fetch, FLEET_NOT_THERE);
-    got_fini(&got);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 4);
-}
-
-static void test_staging_fails(void **state)
-{
-    static const struct {
-        enum fake_act act;
-        int status;
-        const char *body;
-    } t[] = {{FAKE_ANSWER, 500, ""},
-             {FAKE_ANSWER, 400, ""},
-             {FAKE_ANSWER, 413, "too large"},
-             {FAKE_ANSWER, 200, "{\"name\": \"cat (1).png\", \"subfolder\": \"\", \"type\": \"input\"}"},
-             {FAKE_ANSWER, 200, "nonsense"},
-             {FAKE_CLOSE, 0, ""},
-             {FAKE_CUT, 200, "{}"}};
-    struct got second = {0};
-
-    (void)state;
-    have_cat();
-    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
-        got_fini(&got);
-        got_fini(&second);
-        fake_next(f, "POST", "/upload/image", t[i].act, t[i].status, t[i].body, 1);
-        submit_with("a", ID1, GRAPH, &cat, 1, &got);
-        submit_with("a", ID2, GRAPH, &cat, 1, &second);
-        RIG_UNTIL(g, got.n > 0 && second.n > 0);
-        assert_int_equal(got.submit, FLEET_STAGE_FAILED);
-        assert_int_equal(second.submit, FLEET_STAGE_FAILED);
-        assert_true(strlen(got.why) > 0);
-        RIG_UNTIL(g, rig_server(g, "a").state == FLEET_UP);
-    }
-    assert_int_equal(fake_asked(f, "POST /prompt"), 0);
-    /* The bytes are gone from here. */
-    got_fini(&got);
-    memset(cat.blake3, 7, sizeof(cat.blake3));
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_UNSENDABLE);
-    got_fini(&second);
-}
-
-/* An earlier job's output as an input: the folder and the annotation do not go into the staged name. */
-static void test_staging_output(void **state)
-{
-    static const char graph[] =
-        "{\"5\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": \"" ID2 "/sub/x y.PNG [output]\"}}}";
-    struct job_input in = {.name = (char *)ID2 "/sub/x y.PNG [output]"};
-    char hex[BLAKE3_HEX], want[128];
-
-    (void)state;
-    rig_blob(g, "old picture", in.blake3);
-    blake3_hex(in.blake3, hex);
-    submit_with("a", ID1, graph, &in, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    snprintf(want, sizeof(want), "{\"image\": \"x_y.%.12s.png\"}", hex);
-    assert_non_null(strstr(buf_str(&f->last_prompt), want));
-}
-
 /* --- the end --- */
 
 /* What is under way is answered when the fleet closes, once, and as what it is. */
@@ -727,13 +638,15 @@ static void test_close(void **state)
     struct got find = {0}, history = {0}, file = {0}, stop = {0}, staging = {0}, kept = {0}, early = {0};
     struct fleet_file view = {"a", "x.png", "", "output", ID1, ID1};
     struct bytes *data = bytes_new("frame", 5);
+    struct job_input cat = {0};
 
     (void)state;
-    have_cat();
+    cat.name = (char *)"cat.png";
+    rig_blob(g, "meow", cat.blake3);
     fake_next(f, "POST", "/", FAKE_HANG, 0, NULL, -1);
     fake_next(f, "GET", "/", FAKE_HANG, 0, NULL, -1);
-    submit_with("a", ID1, GRAPH, NULL, 0, &got);
-    submit_with("a", ID2, GRAPH, &cat, 1, &staging);
+    rig_submit(g, "a", ID1, GRAPH, NULL, 0, &got);
+    rig_submit(g, "a", ID2, GRAPH, &cat, 1, &staging);
     fleet_find(g->fleet, "a", ID1, got_lookup, &find);
     fleet_history(g->fleet, "a", ID1, got_history, &history);
     fleet_fetch(g->fleet, &view, got_fetched, &file);
@@ -741,7 +654,7 @@ static void test_close(void **state)
     RIG_UNTIL(g, f->n_hanging == 6);
     fleet_keep(g->fleet, data, "image/png", got_fetched, &kept);
     loop_turn(g->loop, 0); /* it is with the blobs now */
-    submit_with("a", ID1, GRAPH, NULL, 0, &early);
+    rig_submit(g, "a", ID1, GRAPH, NULL, 0, &early);
     registry_free(&g->reg);
     assert_int_equal(got.n, 1);
     assert_int_equal(got.submit, FLEET_LOST);
@@ -779,7 +692,7 @@ static void test_removed(void **state)
     (void)state;
     fake_next(f, "POST", "/prompt", FAKE_HANG, 0, NULL, -1);
     fake_next(f, "GET", "/queue", FAKE_HANG, 0, NULL, -1);
-    submit_with("a", ID1, GRAPH, NULL, 0, &got);
+    rig_submit(g, "a", ID1, GRAPH, NULL, 0, &got);
     fleet_find(g->fleet, "a", ID1, got_lookup, &find);
     RIG_UNTIL(g, f->n_hanging == 2);
     assert_int_equal(registry_configure(g->reg, NULL, 0, &e), 0);
@@ -797,6 +710,7 @@ int main(void)
         T(test_submit_body),
         T(test_submit_outcomes),
         T(test_submit_refused),
+        T(test_submit_not_sent),
         T(test_submit_large_and_broken),
         T(test_submit_socket_changed),
         T(test_find),
@@ -805,15 +719,12 @@ int main(void)
         T(test_history),
         T(test_fetch),
         T(test_fetch_large),
+        T(test_fetch_holds_back),
         T(test_fetch_fails),
         T(test_fetch_without_length),
         T(test_keep),
         T(test_stop),
         T(test_stop_fails),
-        T(test_staging),
-        T(test_staging_trust),
-        T(test_staging_fails),
-        T(test_staging_output),
         T(test_close),
         T(test_removed),
     };

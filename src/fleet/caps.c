@@ -2,9 +2,10 @@
  * store so that a new start is warm, and merged.
  *
  * A body of object_info is several MB. It is hashed while it comes; one that another server has sent already
- * is dropped for that one's, so a fleet of equal servers holds one. Otherwise a worker reads it, and another
- * one merges. Two are fetched at one time, since each needs its memory until it has been read. In the store a
- * server's document only names the text, by hash, which is kept once. */
+ * is dropped for that one's, so a fleet of equal servers holds one. Otherwise a worker reads it, one at a time,
+ * so that each finds the classes of those before it, and another piece of work merges. Few are fetched at one
+ * time, since each needs its memory until it has been read. In the store a server's document only names the
+ * text, by hash, which is kept once. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,7 @@
 #define INFO_MOST ((size_t)256 << 20)
 #define INFO_SILENCE_MS 120000 /* 16 s were seen on a server with 8,534 classes */
 #define INFO_MOST_MS 600000
-#define FETCH_AT_ONCE 2
+#define FETCH_AT_ONCE 4
 #define AGAIN_LEAST_MS 10000
 #define AGAIN_FACTOR 20 /* it holds up the server: at most this part of its time */
 #define STATS_AGAIN_MS 10000
@@ -29,6 +30,7 @@
 
 struct reading {
     struct work work;
+    struct list link; /* registry.read_queue */
     struct server *s;
     bool live; /* from the server; else from the store */
     struct http_call *http;
@@ -53,6 +55,7 @@ static struct reading *reading_new(struct server *s, bool live)
     struct reading *x = xcalloc(1, sizeof(*x));
 
     x->s = server_ref(s);
+    list_init(&x->link);
     x->live = live;
     x->began = loop_now(s->r->loop);
     return x;
@@ -165,23 +168,37 @@ static void run_read(struct work *w)
 
 static void load_done(struct server *s);
 
-static void on_read(struct work *w)
-{
-    struct reading *x = container_of(w, struct reading, work);
-    struct server *s = x->s, *same;
+static void read_pump(struct registry *r);
 
-    if (x->info == NULL) {
+/* It was read, or another server's text of the same hash. */
+static void reading_done(struct reading *x)
+{
+    struct server *s = x->s, *same = server_with_hash(s->r, x->hash);
+    struct object_info *info = same ? same->caps.info : x->info;
+
+    if (info == NULL) {
         log_warn(LOG_S("server", s->name), LOG_S("event", "object_info_unreadable"),
                  LOG_S("reason", x->e.msg));
-    } else if (!s->gone && (x->live || s->caps.info == NULL)) {
-        same = server_with_hash(s->r, x->hash); /* another one's may have been read meanwhile */
-        caps_set(s, same ? same->caps.info : x->info, x->hash);
+    } else if (!s->gone && info != s->caps.info && (x->live || s->caps.info == NULL)) {
+        caps_set(s, info, x->hash);
         if (x->live)
-            caps_store(s, same && same != s ? NULL : x->doc);
+            caps_store(s, same ? NULL : x->doc);
     }
     if (!x->live)
         load_done(s);
     reading_end(x);
+}
+
+static void on_read(struct work *w)
+{
+    struct reading *x = container_of(w, struct reading, work);
+    struct registry *r = x->s->r;
+
+    registry_ref(r);
+    r->reading = false;
+    reading_done(x);
+    read_pump(r);
+    registry_unref(r);
 }
 
 /* The infos that are there, each once: equal classes are shared with them. */
@@ -201,11 +218,30 @@ static void reading_others(struct reading *x)
     }
 }
 
+static void read_pump(struct registry *r)
+{
+    while (!r->reading && !list_empty(&r->read_queue)) {
+        struct reading *x = list_first(&r->read_queue, struct reading, link);
+
+        list_remove(&x->link);
+        if (x->s->gone || server_with_hash(r, x->hash)) {
+            snprintf(x->e.msg, sizeof(x->e.msg), "the server was removed");
+            reading_done(x);
+            continue;
+        }
+        r->reading = true;
+        reading_others(x);
+        x->work = (struct work){.run = run_read, .done = on_read};
+        workers_submit(r->workers, &x->work);
+    }
+}
+
 static void reading_start(struct reading *x)
 {
-    reading_others(x);
-    x->work = (struct work){.run = run_read, .done = on_read};
-    workers_submit(x->s->r->workers, &x->work);
+    struct registry *r = x->s->r;
+
+    list_push_back(&r->read_queue, &x->link);
+    read_pump(r);
 }
 
 /* --- from the server --- */
@@ -235,7 +271,7 @@ static void on_info_data(struct http_call *c, const void *data, size_t n, void *
 static void on_info_done(struct http_call *c, enum http_call_end end, const char *why, void *arg)
 {
     struct reading *x = arg;
-    struct server *s = x->s, *same;
+    struct server *s = x->s;
 
     (void)c;
     server_note(s, end, x->status, why);
@@ -247,16 +283,7 @@ static void on_info_done(struct http_call *c, enum http_call_end end, const char
         return;
     }
     blake3_hasher_finalize(&x->hasher, x->hash, BLAKE3_LEN);
-    same = server_with_hash(s->r, x->hash);
-    if (same == NULL) {
-        reading_start(x);
-        return;
-    }
-    if (s->caps.info != same->caps.info) {
-        caps_set(s, same->caps.info, x->hash);
-        caps_store(s, NULL);
-    }
-    reading_end(x);
+    reading_start(x);
 }
 
 static void fetch_info(struct server *s)

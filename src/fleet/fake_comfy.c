@@ -213,6 +213,10 @@ static void on_body(struct http_req *r, struct bytes *body, void *arg)
         http_send(r, o->body, o->n);
         http_abort(r);
         break;
+    case FAKE_HOLD:
+        http_start(r, o->status, o->type, (int64_t)o->n);
+        http_send(r, o->body, o->n);
+        /* fall through */
     case FAKE_HANG:
         assert_true(f->n_hanging < FAKE_MOST);
         http_on_abort(r, on_gone, f);
@@ -375,6 +379,14 @@ void fake_release(struct fake *f)
     for (size_t i = 0; i < f->n_hanging; i++)
         if (f->hanging[i])
             http_abort(f->hanging[i]);
+    f->n_hanging = 0;
+}
+
+void fake_finish(struct fake *f)
+{
+    for (size_t i = 0; i < f->n_hanging; i++)
+        if (f->hanging[i])
+            http_end(f->hanging[i]);
     f->n_hanging = 0;
 }
 
@@ -606,6 +618,18 @@ void rig_read(struct rig *g, const uint8_t hash[BLAKE3_LEN], struct buf *out)
         buf_put(out, piece, (size_t)n);
     close(fd);
     assert_int_equal(out->len, size);
+}
+
+void rig_submit(struct rig *g, const char *server, const char *id, const char *graph,
+                const struct job_input *in, size_t n, struct got *into)
+{
+    struct fleet_submit s = {.server = server, .upstream_id = id, .job = id, .inputs = in, .n_inputs = n};
+    int before = into->n;
+
+    s.graph = bytes_new(graph, strlen(graph));
+    fleet_submit(g->fleet, &s, got_submitted, into);
+    assert_int_equal(into->n, before); /* never inside the call */
+    bytes_unref(s.graph);
 }
 
 /* --- answers --- */

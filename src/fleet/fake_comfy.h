@@ -26,6 +26,7 @@ enum fake_act {
     FAKE_ANSWER, /* status and body */
     FAKE_CLOSE,  /* the connection ends without an answer */
     FAKE_CUT,    /* it ends after the head and a part of the body */
+    FAKE_HOLD,   /* head and body go out, the end waits for fake_finish() */
     FAKE_HANG    /* until fake_release() */
 };
 struct fake_order {
@@ -78,6 +79,7 @@ void fake_next(struct fake *f, const char *method, const char *path, enum fake_a
 void fake_as_usual(struct fake *f); /* forget what fake_next() ordered */
 void fake_lose_files(struct fake *f);
 void fake_release(struct fake *f);               /* cut what hangs */
+void fake_finish(struct fake *f);                /* end what is held */
 void fake_say(struct fake *f, const char *text); /* to the latest socket */
 void fake_say_binary(struct fake *f, const void *data, size_t n);
 void fake_drop_socket(struct fake *f);
@@ -147,6 +149,9 @@ struct got {
     enum fleet_stopped stopped;
 };
 void got_fini(struct got *g);
+/* Not waited for. */
+void rig_submit(struct rig *g, const char *server, const char *id, const char *graph,
+                const struct job_input *in, size_t n, struct got *into);
 fleet_submitted_cb got_submitted;
 fleet_lookup_cb got_lookup;
 fleet_history_cb got_history;

@@ -26,8 +26,8 @@ const char *fleet_state_name(enum fleet_state s);
 
 /* One configured server. Strings are valid until the next loop turn. */
 struct fleet_server {
-    unsigned index; /* its place in a sched_set; stable while the server is configured */
-    const char *name, *url;
+    unsigned index;         /* its place in a sched_set; stable while the server is configured */
+    const char *name, *url; /* url: without user and password */
     enum fleet_state state;
     const char *reason;  /* why it is in this state, a few words */
     bool known;          /* what it can do has been learnt at some time */

@@ -56,8 +56,9 @@ struct registry {
     struct merged merged, next; /* next: takes its place before the listener is told */
     bool merging, merge_wanted;
     struct list fetch_queue, load_queue; /* of struct caps */
+    struct list read_queue;              /* of struct reading */
     unsigned fetching;
-    bool loading, store_read;
+    bool reading, loading, store_read;
     void (*ready)(void *arg); /* NULL when it has been called */
     void *ready_arg;
 };
@@ -119,7 +120,9 @@ struct server {
     struct registry *r;
     unsigned index, refs;
     UT_hash_handle hh;
-    char *name, *url, *tags;
+    char *name, *tags;
+    char *url;   /* as it was configured: may hold a password */
+    char *shown; /* without */
     int depth;
     bool from_file, drained;
     bool gone; /* no longer configured; lives on for its calls */

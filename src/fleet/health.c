@@ -64,9 +64,12 @@ void health_tell(struct server *s)
 
     if (st == h->told && strcmp(why, h->told_why) == 0)
         return;
-    h->told = st;
     snprintf(h->told_why, sizeof(h->told_why), "%s", why);
-    log_info(LOG_S("server", s->name), LOG_S("state", fleet_state_name(st)), LOG_S("reason", why));
+    if (st == h->told) /* the same trouble in other words */
+        return;
+    h->told = st;
+    log_info(LOG_S("server", s->name), LOG_S("state", fleet_state_name(st)),
+             LOG_S("reason", why[0] ? why : NULL));
     registry_changed(s->r);
 }
 

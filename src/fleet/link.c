@@ -48,7 +48,8 @@ static void link_tell(struct server *s, bool up)
 {
     struct registry *r = s->r;
 
-    log_info(LOG_S("server", s->name), LOG_S("event", up ? "link_up" : "link_down"));
+    if (!s->gone)
+        log_info(LOG_S("server", s->name), LOG_S("event", up ? "link_up" : "link_down"));
     if (r->listener)
         r->listener->on_link(r->listener_arg, s->name, up);
 }
@@ -120,7 +121,7 @@ static void got_text(struct server *s, const char *text, size_t n)
         l->queue = (int)ev.queue_remaining;
     if (is_private(&ev))
         return;
-    if (json_is_null(ev.prompt_id)) {
+    if (json_is_null(json_get(ev.data, "prompt_id"))) {
         if (l->running[0] == '\0')
             return;
         memcpy(id, l->running, UUID_SIZE);

@@ -80,7 +80,7 @@ static size_t op_servers(struct fleet *f, struct fleet_server *out, size_t max)
         *o = (struct fleet_server){
             .index = s->index,
             .name = s->name,
-            .url = s->url,
+            .url = s->shown,
             .known = s->caps.info != NULL,
             .depth = s->health.fence == FENCE_TRIAL ? 1 : s->depth,
             .tags = s->tags,
@@ -153,6 +153,7 @@ struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c
     list_init(&r->calls);
     list_init(&r->fetch_queue);
     list_init(&r->load_queue);
+    list_init(&r->read_queue);
     task_init(&r->change, on_change, r);
     registry_set_config(r, cfg);
     return r;
@@ -361,8 +362,8 @@ static struct server *take_in(struct registry *r, const struct registry_entry *i
     r->by_index[i] = s;
     HASH_ADD_KEYPTR(hh, r->by_name, s->name, strlen(s->name), s);
     r->n_servers++;
-    log_info(LOG_S("server", s->name), LOG_S("event", "added"),
-             LOG_S("url", http_client_url(s->http)->authority), LOG_I("depth", s->depth));
+    log_info(LOG_S("server", s->name), LOG_S("event", "added"), LOG_S("url", s->shown),
+             LOG_I("depth", s->depth));
     if (r->started)
         begin(s);
     registry_changed(r);

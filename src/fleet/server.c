@@ -19,6 +19,7 @@ struct server *server_new(struct registry *r, const struct registry_entry *in, s
 {
     struct http_client_config cfg = {.connect_ms = r->cfg.connect_ms, .max_idle = 2, .tls = r->tls};
     struct http_client *http = http_client_new(r->loop, in->url, &cfg, e);
+    const struct http_url *u;
     struct server *s;
 
     if (http == NULL)
@@ -29,6 +30,8 @@ struct server *server_new(struct registry *r, const struct registry_entry *in, s
     s->refs = 1;
     s->name = xstrdup(in->name);
     s->url = xstrdup(in->url);
+    u = http_client_url(http);
+    s->shown = xasprintf("%s://%s%s", u->tls ? "https" : "http", u->authority, u->base);
     s->tags = xstrdup(in->tags ? in->tags : "[]");
     s->depth = in->depth;
     s->http = http;
@@ -49,7 +52,8 @@ void server_start(struct server *s)
 void server_retire(struct server *s, bool now)
 {
     s->gone = true;
-    log_info(LOG_S("server", s->name), LOG_S("event", "removed"));
+    if (!now)
+        log_info(LOG_S("server", s->name), LOG_S("event", "removed"));
     link_stop(s);
     health_fini(s);
     caps_fini(s);
@@ -79,6 +83,7 @@ void server_unref(struct server *s)
     object_info_unref(s->caps.info);
     free(s->name);
     free(s->url);
+    free(s->shown);
     free(s->tags);
     free(s);
     registry_unref(r);

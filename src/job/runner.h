@@ -96,6 +96,11 @@ bool runner_stored_file(struct runner *r, const char *id, int attempt, const cha
 /* Is there a file of that name on the bound server, made by this attempt as far as it has said? */
 bool runner_names_file(struct runner *r, const char *id, int attempt, const char *type, const char *subfolder,
                        const char *filename);
+/* The names under which clients know an output of the job's present attempt (comfy/history.h, history_rename_cb): the
+ * virtual subfolder for a file, the name that the client gave for a staged input. */
+struct history_output;
+struct history_names;
+void runner_rename(struct runner *r, const char *id, const struct history_output *o, struct history_names *n);
 /* How many waiting jobs of the same tenant go before it; 0 is next; -1 if it does not wait. */
 int runner_queue_position(struct runner *r, const char *id);
 

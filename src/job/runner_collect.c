@@ -432,6 +432,14 @@ static void rename_output(void *arg, const struct history_output *o, struct hist
     buf_free(&text);
 }
 
+void runner_rename(struct runner *r, const char *id, const struct history_output *o, struct history_names *n)
+{
+    struct runner_job *j = runner_get(r, id);
+
+    if (j && j->a)
+        rename_output(j, o, n);
+}
+
 /* The server's own account, under the job's id and names. */
 static struct bytes *entry_of_server(struct runner_job *j, const struct history *h)
 {
