@@ -24,7 +24,7 @@ import uuid
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "test" / "lib"))
-from process import Process, free_port  # noqa: E402
+from process import Announced  # noqa: E402
 
 KB = 1024
 MB = 1024 * KB
@@ -95,17 +95,14 @@ def running(process):
 
 def simulators(program, count, folder):
     copy = shutil.copy(program, folder / "comfymux-sim")
-    port = free_port(count)
-    urls = ["http://127.0.0.1:%d" % (port + i) for i in range(count)]
-    return urls, Process("comfymux sim", [copy, "sim", "--listen", "127.0.0.1:%d" % port, "--count", count,
-                                          "--state", folder / "sims"], urls[-1], folder / "sim.log")
+    return Announced("comfymux sim", [copy, "sim", "--listen", "127.0.0.1:0", "--count", count,
+                                      "--state", folder / "sims"], folder / "sim.log", count)
 
 
 def gateway(program, urls, folder, log):
-    port = free_port()
     servers = [a for i, url in enumerate(urls) for a in ("--server", "sim%d=%s" % (i, url))]
-    return Process("comfymux serve", [program, "serve", "--listen", "127.0.0.1:%d" % port, "--data", folder, *servers],
-                   "http://127.0.0.1:%d" % port, log, ready_path="/readyz")
+    return Announced("comfymux serve", [program, "serve", "--listen", "127.0.0.1:0", "--data", folder, *servers], log,
+                     ready_path="/readyz")
 
 
 def all_known(url):
@@ -238,11 +235,10 @@ def main():
     runs = []
     with tempfile.TemporaryDirectory(prefix="comfymux-idle-") as tmp:
         folder = pathlib.Path(tmp)
-        urls, sim = simulators(program, args.servers, folder)
-        with running(sim):
+        with running(simulators(program, args.servers, folder)) as sim:
             for i in range(args.repeats):
                 (folder / str(i)).mkdir()
-                runs.append(measure(program, urls, folder / str(i), args.clients))
+                runs.append(measure(program, sim.urls, folder / str(i), args.clients))
                 print("repeat %d of %d: PSS %s, per client %s" % (
                     i + 1, args.repeats, text(runs[-1]["fleet"]["pss"], "MB"),
                     text((runs[-1]["second"]["pss"] - runs[-1]["first"]["pss"]) / args.clients, "KB")),

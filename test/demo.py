@@ -27,7 +27,7 @@ from PIL import Image, ImageDraw, ImageOps  # noqa: E402
 
 import comfyui  # noqa: E402
 from comfy_client import Client, images  # noqa: E402
-from process import Process, free_port  # noqa: E402
+from process import Announced  # noqa: E402
 
 DEMO = ROOT / "build" / "demo"
 COUNT = 3
@@ -111,29 +111,45 @@ def child(*command):
     return ["setsid", "setpriv", "--pdeathsig", "TERM", *command]
 
 
-def simulated():
-    port = free_port(COUNT)
-    urls = ["http://127.0.0.1:%d" % (port + i) for i in range(COUNT)]
-    sim = Process("comfymux sim", child(program(), "sim", "--listen", "127.0.0.1:%d" % port, "--count", COUNT,
-                                        "--state", DEMO / "servers"), urls[-1], DEMO / "log" / "servers.log")
-    return [("sim%d" % (i + 1), url) for i, url in enumerate(urls)], [sim]
+def simulated(processes):
+    """Starts them; [(name, url)]"""
+    sim = Announced("comfymux sim", child(program(), "sim", "--listen", "127.0.0.1:0", "--count", COUNT,
+                                          "--state", DEMO / "servers"), DEMO / "log" / "servers.log", COUNT)
+    processes.append(sim.start())
+    sim.wait_ready(SECONDS)
+    return [("sim%d" % (i + 1), url) for i, url in enumerate(sim.urls)]
 
 
-def real():
+def real(processes):
     comfyui.install()
     many = [comfyui.Server(DEMO / "servers" / str(i + 1)) for i in range(COUNT)]
     for i, s in enumerate(many):
-        s.command = child(*s.command)
+        s.command = [str(c) for c in child(*s.command)]
         s.log = DEMO / "log" / ("server%d.log" % (i + 1))
-    return [("comfy%d" % (i + 1), s.url) for i, s in enumerate(many)], many
+        processes.append(s.start())
+    for s in many:
+        s.wait_ready(SECONDS)
+    return [("comfy%d" % (i + 1), s.url) for i, s in enumerate(many)]
 
 
-def gateway(servers):
-    port = free_port()
+def gateway(processes, servers):
+    """Starts it; its url, once it knows what each server can do."""
     args = [a for name, url in servers for a in ("--server", "%s=%s" % (name, url))]
-    return Process("comfymux serve", child(program(), "serve", "--listen", "127.0.0.1:%d" % port,
-                                           "--data", DEMO / "data", *args),
-                   "http://127.0.0.1:%d" % port, DEMO / "log" / "comfymux.log", ready_path="/readyz")
+    front = Announced("comfymux serve", child(program(), "serve", "--listen", "127.0.0.1:0", "--data", DEMO / "data",
+                                              *args), DEMO / "log" / "comfymux.log", ready_path="/readyz")
+    processes.append(front.start())
+    front.wait_ready(SECONDS)
+    asyncio.run(asyncio.wait_for(all_known(front.url), SECONDS))
+    return front.url
+
+
+async def all_known(url):
+    async with aiohttp.ClientSession() as http:
+        while True:
+            servers = (await get_json(http, url + "/mux/v1/servers"))["servers"]
+            if all(s["state"] == "up" and s["nodes"] for s in servers):
+                return
+            await asyncio.sleep(0.1)
 
 
 # ---- workflows ---------------------------------------------------------------------------------------------------
@@ -262,16 +278,11 @@ class Window(Client):
     """A browser window: its own client id and WebSocket; every request names the window."""
 
     def __init__(self, url, name, scene):
-        super().__init__(url)
+        super().__init__(url, window=name)
         self.name, self.scene = name, scene
         self.jobs = []
         self.previews = 0
         self.strangers = set()  # prompt ids of events that are none of its own
-
-    async def __aenter__(self):
-        await super().__aenter__()
-        self.http.headers["X-Comfymux-Window"] = self.name
-        return self
 
     async def play(self):
         name = None
@@ -520,19 +531,6 @@ async def judge(screen, url, windows, printed):
 # ---- all of it ---------------------------------------------------------------------------------------------------
 
 
-def wait_up(url):
-    """Until the gateway knows what each server can do."""
-    with contextlib.closing(asyncio.new_event_loop()) as loop:
-        async def all_up():
-            async with aiohttp.ClientSession() as http:
-                while True:
-                    servers = (await get_json(http, url + "/mux/v1/servers"))["servers"]
-                    if all(s["state"] == "up" and s["nodes"] for s in servers):
-                        return
-                    await asyncio.sleep(0.1)
-        loop.run_until_complete(asyncio.wait_for(all_up(), SECONDS))
-
-
 def places(screen, url, gone):
     """Where everything is; `gone`: the servers end now."""
     binary = os.path.relpath(program(), ROOT)
@@ -557,41 +555,27 @@ def stay(screen, processes):
                 raise Wrong("%s ended with status %s:\n%s" % (p.name, p.child.returncode, p.tail()))
 
 
-def begin(screen, processes, servers, front, kind):
-    for p in processes:
-        p.start()
-    for p in processes:
-        p.wait_ready(SECONDS)
-    front.start()
-    processes.append(front)
-    front.wait_ready(SECONDS)
-    wait_up(front.url)
-    screen.say("  %-9s %s" % ("comfymux", screen.paint("bold", front.url)))
-    for name, url in servers:
-        screen.say("  %-9s %s" % (name, screen.paint("dim", "%s  %s" % (url, kind))))
-    screen.say()
-
-
 def play(screen, args, processes):
     kind = "real ComfyUI " + comfyui.VERSION if args.real else "simulated"
     screen.say("\n  %s\n" % screen.paint("bold", "Three ComfyUI servers, one address, two windows and a command line"))
     if args.real and not comfyui.CACHE.exists():
         screen.say("  installing ComfyUI %s into build/real (some minutes, once)" % comfyui.VERSION)
-    servers, more = real() if args.real else simulated()
-    processes += more
-    front = gateway(servers)
-    begin(screen, processes, servers, front, kind)
-    scene = scenes(not args.real)
+    servers = real(processes) if args.real else simulated(processes)
+    url = gateway(processes, servers)
+    screen.say("  %-9s %s" % ("comfymux", screen.paint("bold", url)))
+    for name, at in servers:
+        screen.say("  %-9s %s" % (name, screen.paint("dim", "%s  %s" % (at, kind))))
+    screen.say()
     first = DEMO / "first.json"
-    first.write_text(json.dumps(sample("a lighthouse", 31) if not args.real else plain(0x60C080), indent=2))
-    windows = [Window(front.url, name, jobs) for name, jobs in scene.items()]
-    asyncio.run(watched(screen, front.url, windows))
+    first.write_text(json.dumps(plain(0x60C080) if args.real else sample("a lighthouse", 31), indent=2))
+    windows = [Window(url, name, jobs) for name, jobs in scenes(not args.real).items()]
+    asyncio.run(watched(screen, url, windows))
     screen.say()
-    printed = command_line(screen, front.url, first)
+    printed = command_line(screen, url, first)
     screen.say()
-    good = asyncio.run(judge(screen, front.url, windows, printed))
+    good = asyncio.run(judge(screen, url, windows, printed))
     remain = screen.tty and not args.once
-    places(screen, front.url, not remain)
+    places(screen, url, not remain)
     if remain:
         with contextlib.suppress(KeyboardInterrupt):
             stay(screen, processes)

@@ -30,25 +30,13 @@ static int teardown(void **state)
 
 /* --- submit --- */
 
-static void submit_with(const char *server, const char *id, const char *graph, const struct job_input *in,
-                        size_t n, struct got *into)
-{
-    struct fleet_submit s = {.server = server, .upstream_id = id, .job = id, .inputs = in, .n_inputs = n};
-    int before = into->n;
-
-    s.graph = bytes_new(graph, strlen(graph));
-    fleet_submit(g->fleet, &s, got_submitted, into);
-    assert_int_equal(into->n, before); /* never inside the call */
-    bytes_unref(s.graph);
-}
-
 #define GRAPH                                                                                                \
     "{\"5\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": \"cat.png\", \"seed\": "                \
     "18446744073709551615}}}"
 
 static void submit(const char *server)
 {
-    submit_with(server, ID1, GRAPH, NULL, 0, &got);
+    rig_submit(g, server, ID1, GRAPH, NULL, 0, &got);
     RIG_UNTIL(g, got.n > 0);
 }
 
@@ -168,13 +156,13 @@ static void test_submit_large_and_broken(void **state)
     for (int i = 0; i < 20000; i++)
         buf_puts(&b, "abcdefgh");
     buf_puts(&b, "\"}}}");
-    submit_with("a", ID1, buf_str(&b), NULL, 0, &got);
+    rig_submit(g, "a", ID1, buf_str(&b), NULL, 0, &got);
     RIG_UNTIL(g, got.n > 0);
     assert_int_equal(got.submit, FLEET_ACCEPTED);
     assert_non_null(strstr(buf_str(&f->last_prompt), buf_str(&b)));
     got_fini(&got);
     b.data[b.len - 1] = ' ';
-    submit_with("a", ID1, buf_str(&b), NULL, 0, &got);
+    rig_submit(g, "a", ID1, buf_str(&b), NULL, 0, &got);
     RIG_UNTIL(g, got.n > 0);
     assert_int_equal(got.submit, FLEET_UNSENDABLE);
     buf_free(&b);
@@ -192,7 +180,7 @@ static void test_submit_socket_changed(void **state)
     buf_puts(&b, "\"}}}");
     fake_drop_socket(f);
     for (int i = 0; got.n == 0 && i < 100000; i++) {
-        submit_with("a", ID1, buf_str(&b), NULL, 0, &got);
+        rig_submit(g, "a", ID1, buf_str(&b), NULL, 0, &got);
         RIG_UNTIL(g, got.n > 0);
         if (got.submit == FLEET_ACCEPTED)
             break;
@@ -642,170 +630,6 @@ static void test_stop_fails(void **state)
     assert_int_equal(got.stopped, FLEET_STOP_FAILED);
 }
 
-/* --- staging --- */
-
-static struct job_input cat;
-static char staged[128];
-
-static void have_cat(void)
-{
-    char hex[BLAKE3_HEX];
-
-    cat.name = (char *)"cat.png";
-    rig_blob(g, "meow", cat.blake3);
-    blake3_hex(cat.blake3, hex);
-    snprintf(staged, sizeof(staged), "cat.%.12s.png", hex);
-}
-
-static void test_staging(void **state)
-{
-    struct got second = {0};
-    char want[256];
-
-    (void)state;
-    have_cat();
-    /* Two at a time: one upload. */
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    submit_with("a", ID2, GRAPH, &cat, 1, &second);
-    RIG_UNTIL(g, got.n > 0 && second.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(second.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 1);
-    assert_non_null(fake_file(f, staged));
-    assert_string_equal(fake_file(f, staged)->data, "meow");
-    snprintf(want, sizeof(want), "{\"image\": \"%s\", \"seed\": 18446744073709551615}", staged);
-    assert_non_null(strstr(buf_str(&f->last_prompt), want));
-    /* Later: remembered. */
-    got_fini(&got);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 1);
-    /* Another connection: perhaps another life of the server. */
-    fake_drop_socket(f);
-    RIG_UNTIL(g, f->n_sockets == 2 && strstr(strstr(buf_str(&g->told), "link a down"), "link a up"));
-    got_fini(&got);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
-    got_fini(&second);
-}
-
-/* The folder was emptied behind our back: the refusal is not believed before the input is there again. */
-static void test_staging_trust(void **state)
-{
-    struct fleet_file view = {"a", staged, "", "input", ID1, ID1};
-
-    (void)state;
-    have_cat();
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    got_fini(&got);
-    fake_next(f, "POST", "/prompt", FAKE_ANSWER, 400, "{\"error\": {}}", 1);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
-    assert_int_equal(fake_asked(f, "POST /prompt"), 3);
-    /* Once only; and not at all when the input has just been put there. */
-    got_fini(&got);
-    fake_next(f, "POST", "/prompt", FAKE_ANSWER, 400, "{\"error\": {}}", -1);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_REJECTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 3);
-    assert_int_equal(fake_asked(f, "POST /prompt"), 5);
-    fake_as_usual(f);
-    /* A fetch shows that it is not there. */
-    got_fini(&got);
-    fake_lose_files(f);
-    fleet_fetch(g->fleet, &view, got_fetched, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.fetch, FLEET_NOT_THERE);
-    got_fini(&got);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 4);
-}
-
-static void test_staging_fails(void **state)
-{
-    static const struct {
-        enum fake_act act;
-        int status;
-        const char *body;
-    } t[] = {{FAKE_ANSWER, 500, ""},
-             {FAKE_ANSWER, 400, ""},
-             {FAKE_ANSWER, 413, "too large"},
-             {FAKE_ANSWER, 200, "{\"name\": \"cat (1).png\", \"subfolder\": \"\", \"type\": \"input\"}"},
-             {FAKE_ANSWER, 200, "nonsense"},
-             {FAKE_CLOSE, 0, ""},
-             {FAKE_CUT, 200, "{}"}};
-    struct got second = {0};
-
-    (void)state;
-    have_cat();
-    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
-        got_fini(&got);
-        got_fini(&second);
-        fake_next(f, "POST", "/upload/image", t[i].act, t[i].status, t[i].body, 1);
-        submit_with("a", ID1, GRAPH, &cat, 1, &got);
-        submit_with("a", ID2, GRAPH, &cat, 1, &second);
-        RIG_UNTIL(g, got.n > 0 && second.n > 0);
-        assert_int_equal(got.submit, FLEET_STAGE_FAILED);
-        assert_int_equal(second.submit, FLEET_STAGE_FAILED);
-        assert_true(strlen(got.why) > 0);
-        RIG_UNTIL(g, rig_server(g, "a").state == FLEET_UP);
-    }
-    assert_int_equal(fake_asked(f, "POST /prompt"), 0);
-    /* The bytes are gone from here. */
-    got_fini(&got);
-    memset(cat.blake3, 7, sizeof(cat.blake3));
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_UNSENDABLE);
-    got_fini(&second);
-}
-
-/* The server may have died after it took the upload: what was put into its former life does not count. */
-static void test_staging_overtaken(void **state)
-{
-    char echo[200];
-
-    (void)state;
-    have_cat();
-    fake_next(f, "POST", "/upload/image", FAKE_HANG, 0, NULL, 1);
-    submit_with("a", ID1, GRAPH, &cat, 1, &got);
-    RIG_UNTIL(g, f->n_hanging == 1);
-    fake_drop_socket(f);
-    RIG_UNTIL(g, f->n_sockets == 2 && strstr(strstr(buf_str(&g->told), "link a down"), "link a up"));
-    snprintf(echo, sizeof(echo), "{\"name\": \"%s\", \"subfolder\": \"\", \"type\": \"input\"}", staged);
-    http_reply_str(f->hanging[0], 200, "application/json", echo);
-    f->n_hanging = 0;
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
-}
-
-/* An earlier job's output as an input: the folder and the annotation do not go into the staged name. */
-static void test_staging_output(void **state)
-{
-    static const char graph[] =
-        "{\"5\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": \"" ID2 "/sub/x y.PNG [output]\"}}}";
-    struct job_input in = {.name = (char *)ID2 "/sub/x y.PNG [output]"};
-    char hex[BLAKE3_HEX], want[128];
-
-    (void)state;
-    rig_blob(g, "old picture", in.blake3);
-    blake3_hex(in.blake3, hex);
-    submit_with("a", ID1, graph, &in, 1, &got);
-    RIG_UNTIL(g, got.n > 0);
-    assert_int_equal(got.submit, FLEET_ACCEPTED);
-    snprintf(want, sizeof(want), "{\"image\": \"x_y.%.12s.png\"}", hex);
-    assert_non_null(strstr(buf_str(&f->last_prompt), want));
-}
-
 /* --- the end --- */
 
 /* What is under way is answered when the fleet closes, once, and as what it is. */
@@ -814,13 +638,15 @@ static void test_close(void **state)
     struct got find = {0}, history = {0}, file = {0}, stop = {0}, staging = {0}, kept = {0}, early = {0};
     struct fleet_file view = {"a", "x.png", "", "output", ID1, ID1};
     struct bytes *data = bytes_new("frame", 5);
+    struct job_input cat = {0};
 
     (void)state;
-    have_cat();
+    cat.name = (char *)"cat.png";
+    rig_blob(g, "meow", cat.blake3);
     fake_next(f, "POST", "/", FAKE_HANG, 0, NULL, -1);
     fake_next(f, "GET", "/", FAKE_HANG, 0, NULL, -1);
-    submit_with("a", ID1, GRAPH, NULL, 0, &got);
-    submit_with("a", ID2, GRAPH, &cat, 1, &staging);
+    rig_submit(g, "a", ID1, GRAPH, NULL, 0, &got);
+    rig_submit(g, "a", ID2, GRAPH, &cat, 1, &staging);
     fleet_find(g->fleet, "a", ID1, got_lookup, &find);
     fleet_history(g->fleet, "a", ID1, got_history, &history);
     fleet_fetch(g->fleet, &view, got_fetched, &file);
@@ -828,7 +654,7 @@ static void test_close(void **state)
     RIG_UNTIL(g, f->n_hanging == 6);
     fleet_keep(g->fleet, data, "image/png", got_fetched, &kept);
     loop_turn(g->loop, 0); /* it is with the blobs now */
-    submit_with("a", ID1, GRAPH, NULL, 0, &early);
+    rig_submit(g, "a", ID1, GRAPH, NULL, 0, &early);
     registry_free(&g->reg);
     assert_int_equal(got.n, 1);
     assert_int_equal(got.submit, FLEET_LOST);
@@ -866,7 +692,7 @@ static void test_removed(void **state)
     (void)state;
     fake_next(f, "POST", "/prompt", FAKE_HANG, 0, NULL, -1);
     fake_next(f, "GET", "/queue", FAKE_HANG, 0, NULL, -1);
-    submit_with("a", ID1, GRAPH, NULL, 0, &got);
+    rig_submit(g, "a", ID1, GRAPH, NULL, 0, &got);
     fleet_find(g->fleet, "a", ID1, got_lookup, &find);
     RIG_UNTIL(g, f->n_hanging == 2);
     assert_int_equal(registry_configure(g->reg, NULL, 0, &e), 0);
@@ -899,11 +725,6 @@ int main(void)
         T(test_keep),
         T(test_stop),
         T(test_stop_fails),
-        T(test_staging),
-        T(test_staging_trust),
-        T(test_staging_fails),
-        T(test_staging_output),
-        T(test_staging_overtaken),
         T(test_close),
         T(test_removed),
     };

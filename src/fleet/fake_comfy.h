@@ -149,6 +149,9 @@ struct got {
     enum fleet_stopped stopped;
 };
 void got_fini(struct got *g);
+/* Not waited for. */
+void rig_submit(struct rig *g, const char *server, const char *id, const char *graph,
+                const struct job_input *in, size_t n, struct got *into);
 fleet_submitted_cb got_submitted;
 fleet_lookup_cb got_lookup;
 fleet_history_cb got_history;

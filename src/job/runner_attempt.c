@@ -228,7 +228,9 @@ void attempt_event(struct runner *r, const char *server, const char *id, const c
         runner_view(a->job, &v);
         r->listener->on_event(r->listener_arg, &v, text, n);
     }
-    runner_feed_kind(a->job, kind);
+    /* A monitor's report without a prompt's id, every second, is no sign that the prompt advances. */
+    if (kind != JOB_EV_PROGRESS || json_type(ev.prompt_id) == JSON_STRING)
+        runner_feed_kind(a->job, kind);
 }
 
 void attempt_frame(struct runner *r, const char *server, const char *id, const void *data, size_t n)

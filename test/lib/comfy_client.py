@@ -39,8 +39,10 @@ class Socket:
                     return m["data"]
 
     async def until_done(self, prompt_id):
-        """What ComfyUI's own example scripts wait for: executing with node null for our prompt."""
-        await self.until("executing", node=None, prompt_id=prompt_id)
+        """What ComfyUI's own example scripts wait for: executing with node null for our prompt; it may have come
+        before, while another one was awaited."""
+        if not any(e["node"] is None for e in self.of(prompt_id, "executing")):
+            await self.until("executing", node=None, prompt_id=prompt_id)
 
     def of(self, prompt_id, kind=None):
         """Data of the messages of one prompt, in order."""
