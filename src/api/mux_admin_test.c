@@ -516,54 +516,55 @@ static void test_one_spelling(void **state)
             fail_msg("%s: %d", nobody[i], status);
     }
     assert_int_equal(GET(g, "/some/route"), 502); /* there is no primary here */
-    /* Each change once: what is committed within a state is neither a new job nor a new attempt. */
-    static void test_counts(void **state)
-    {
-        static const struct {
-            enum job_state from, to;
-            uint32_t version;
-            enum job_code code;
-        } life[] = {
-            {JOB_QUEUED, JOB_QUEUED, 1, JOB_OK},          {JOB_QUEUED, JOB_QUEUED, 2, JOB_OK},
-            {JOB_QUEUED, JOB_DISPATCHING, 3, JOB_OK},     {JOB_DISPATCHING, JOB_DISPATCHING, 4, JOB_OK},
-            {JOB_DISPATCHING, JOB_QUEUED, 5, JOB_OK},     {JOB_QUEUED, JOB_DISPATCHING, 6, JOB_OK},
-            {JOB_DISPATCHING, JOB_RUNNING, 7, JOB_OK},    {JOB_RUNNING, JOB_COLLECTING, 8, JOB_OK},
-            {JOB_COLLECTING, JOB_FAILED, 9, JOB_STALLED}, {JOB_FAILED, JOB_FAILED, 10, JOB_STALLED}};
-        struct mux_counts c = {0};
+}
 
-        (void)state;
-        for (size_t i = 0; i < ARRAY_LEN(life); i++) {
-            struct job_summary s = {.state = life[i].to, .version = life[i].version, .code = life[i].code};
+/* Each change once: what is committed within a state is neither a new job nor a new attempt. */
+static void test_counts(void **state)
+{
+    static const struct {
+        enum job_state from, to;
+        uint32_t version;
+        enum job_code code;
+    } life[] = {{JOB_QUEUED, JOB_QUEUED, 1, JOB_OK},          {JOB_QUEUED, JOB_QUEUED, 2, JOB_OK},
+                {JOB_QUEUED, JOB_DISPATCHING, 3, JOB_OK},     {JOB_DISPATCHING, JOB_DISPATCHING, 4, JOB_OK},
+                {JOB_DISPATCHING, JOB_QUEUED, 5, JOB_OK},     {JOB_QUEUED, JOB_DISPATCHING, 6, JOB_OK},
+                {JOB_DISPATCHING, JOB_RUNNING, 7, JOB_OK},    {JOB_RUNNING, JOB_COLLECTING, 8, JOB_OK},
+                {JOB_COLLECTING, JOB_FAILED, 9, JOB_STALLED}, {JOB_FAILED, JOB_FAILED, 10, JOB_STALLED}};
+    struct mux_counts c = {0};
 
-            mux_count_change(&c, &s, life[i].from);
-        }
-        assert_int_equal(c.accepted, 1);
-        assert_int_equal(c.dispatched, 2);
-        assert_int_equal(c.requeued, 1);
-        assert_int_equal(c.ended[JOB_FAILED][JOB_STALLED], 1);
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(life); i++) {
+        struct job_summary s = {.state = life[i].to, .version = life[i].version, .code = life[i].code};
+
+        mux_count_change(&c, &s, life[i].from);
     }
+    assert_int_equal(c.accepted, 1);
+    assert_int_equal(c.dispatched, 2);
+    assert_int_equal(c.requeued, 1);
+    assert_int_equal(c.ended[JOB_FAILED][JOB_STALLED], 1);
+}
 
-    int main(void)
-    {
+int main(void)
+{
 #define T(name) cmocka_unit_test_setup_teardown(test_##name, rig_setup, rig_teardown)
 #define CLOSED(name) cmocka_unit_test_setup_teardown(test_##name, setup_closed, rig_teardown)
-        static const struct CMUnitTest tests[] = {
-            T(servers),
-            T(servers_add),
-            T(servers_add_bad),
-            T(servers_change),
-            T(windows),
-            CLOSED(windows_restart),
-            CLOSED(windows_early_end),
-            CLOSED(windows_overtaken),
-            T(windows_bounds),
-            T(health),
-            CLOSED(health_starting),
-            T(metrics),
-            T(metrics_requeued),
-            T(one_spelling),
-            cmocka_unit_test(test_counts),
-        };
+    static const struct CMUnitTest tests[] = {
+        T(servers),
+        T(servers_add),
+        T(servers_add_bad),
+        T(servers_change),
+        T(windows),
+        CLOSED(windows_restart),
+        CLOSED(windows_early_end),
+        CLOSED(windows_overtaken),
+        T(windows_bounds),
+        T(health),
+        CLOSED(health_starting),
+        T(metrics),
+        T(metrics_requeued),
+        T(one_spelling),
+        cmocka_unit_test(test_counts),
+    };
 
-        return cmocka_run_group_tests(tests, NULL, NULL);
-    }
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
