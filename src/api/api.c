@@ -232,6 +232,53 @@ static bool path_matches(const char *pattern, const char *path, struct api_param
     return *pattern == '\0' && *path == '\0';
 }
 
+static int hex_digit(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+static bool is_unreserved(int c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || c == '-' ||
+           c == '.' || c == '_' || c == '~';
+}
+
+/* A path has one spelling (RFC 3986, 6.2.2.2): "/%68istory" is "/history", to the route table as to the servers behind.
+ * Other escapes stay, %2F above all. The caller frees. */
+static char *path_normal(const char *s)
+{
+    char *path = xmalloc(strlen(s) + 1), *to = path;
+
+    while (*s) {
+        int hi = s[0] == '%' ? hex_digit(s[1]) : -1, lo = hi >= 0 ? hex_digit(s[2]) : -1;
+
+        if (lo >= 0 && is_unreserved(hi * 16 + lo)) {
+            *to++ = (char)(hi * 16 + lo);
+            s += 3;
+        } else {
+            *to++ = *s++;
+        }
+    }
+    *to = '\0';
+    return path;
+}
+
+bool api_path_is_plain(const char *path)
+{
+    size_t n = strlen(path);
+    char *normal = path_normal(path);
+    bool same = strcmp(path, normal) == 0;
+
+    free(normal);
+    return same && strstr(path, "//") == NULL && strstr(path, "/./") == NULL &&
+           strstr(path, "/../") == NULL && strchr(path, '\\') == NULL && strcasestr(path, "%5c") == NULL &&
+           strcasestr(path, "%2e") == NULL && !(n >= 2 && strcmp(path + n - 2, "/.") == 0) &&
+           !(n >= 3 && strcmp(path + n - 3, "/..") == 0);
+}
+
 static void params_fini(struct api_params *p)
 {
     for (int i = 0; i < API_PARAMS; i++) {
@@ -303,10 +350,9 @@ static void put_cors(struct api *a, struct http_req *req)
 
 /* Reading what is not in the table: the frontend's own files, then whatever the primary server has (extensions,
  * templates, routes of custom nodes). Nothing that changes a server is passed on: 405, as a ComfyUI server answers. */
-static void unknown(struct api *a, struct http_req *req, bool path_known)
+static void unknown(struct api *a, struct http_req *req, const char *path, bool path_known)
 {
     enum http_method m = http_req_method(req);
-    const char *path = http_req_path(req);
 
     if (strncmp(path, "/mux/", 5) == 0 || strncmp(path, "/status/", 8) == 0 ||
         strncmp(path, "/result/", 8) == 0) {
@@ -317,8 +363,9 @@ static void unknown(struct api *a, struct http_req *req, bool path_known)
         return;
     }
     if (m == HTTP_GET || m == HTTP_HEAD) {
-        if (a->cfg.frontend == NULL || !static_serve(req, a->cfg.frontend))
-            native_from_primary(a, req, NULL);
+        if (a->cfg.frontend && static_serve(req, a->cfg.frontend))
+            return;
+        native_from_primary(a, req, NULL);
         return;
     }
     http_set(req, "Allow", "GET,HEAD");
@@ -333,6 +380,7 @@ void api_handle(struct http_req *req, void *arg)
     const struct api_route *r = NULL;
     const char *window = http_req_header(req, "X-Comfymux-Window");
     bool path_known = false;
+    char *path;
 
     if (window)
         windows_heard(a->windows, api_tenant(a, req), window);
@@ -341,15 +389,17 @@ void api_handle(struct http_req *req, void *arg)
         http_reply_empty(req, origin_allowed(a, req) ? 200 : 403);
         return;
     }
+    path = path_normal(http_req_path(req));
     for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++)
-        r = route_find(tables[i], http_req_method_name(req), http_req_path(req), &p, &path_known);
+        r = route_find(tables[i], http_req_method_name(req), path, &p, &path_known);
     if (r == NULL)
-        unknown(a, req, path_known);
+        unknown(a, req, path, path_known);
     else if ((r->flags & API_CHANGES) && !origin_allowed(a, req))
         http_reply_empty(req, 403);
     else
         r->handler(a, req, &p);
     params_fini(&p);
+    free(path);
 }
 
 /* --- life --- */

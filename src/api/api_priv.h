@@ -44,6 +44,9 @@ struct api_route {
 /* Each dialect's part of the table, ended by a NULL method. */
 extern const struct api_route native_routes[], mux_routes[];
 
+/* May this path, as it came, go to a server? Not what that server might read as another path than we do. */
+bool api_path_is_plain(const char *path);
+
 /* --- answers --- */
 /* Our own error shape {"error":{"code","message","detail"}}; detail is JSON text or NULL. */
 void api_error(struct http_req *req, int status, const char *code, const char *message, const char *detail);

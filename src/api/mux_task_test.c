@@ -279,6 +279,7 @@ static void test_foreign(void **state)
                 {"GET", "/mux/v1/jobs/%s/outputs/0"}};
     struct rig *g = *state;
     struct bytes *graph = bytes_of("{}");
+    struct runner_job_view v;
     struct store_submit in = {
         .id = ID(1), .tenant = "other", .window_id = "w", .graph = graph, .answer = graph, .created_at = T0};
     int done = 0;
@@ -300,6 +301,8 @@ static void test_foreign(void **state)
         free(known);
         free(target);
     }
+    assert_true(runner_find(g->runner, ID(1), &v)); /* nor was anything done to it */
+    assert_int_equal(v.s->state, JOB_DISPATCHING);
     assert_int_equal(GET(g, "/mux/v1/jobs"), 200);
     assert_at(g, "jobs", "[]");
     assert_int_equal(GET(g, "/mux/v1/windows"), 200);

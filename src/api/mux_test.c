@@ -213,6 +213,8 @@ static void test_list_positions(void **state)
     assert_at(g, "jobs.4.queue_position", "null");
     LIST(g, "?client_id=c%20d%26e", "3");
     assert_at(g, "jobs.0.queue_position", "2");
+    LIST(g, "?after=2", "6"); /* others wait behind it */
+    assert_at(g, "jobs.0.queue_position", "null");
     for (int n = 3; n <= 5; n++) {
         char one[8];
 
@@ -414,6 +416,37 @@ static void test_retry(void **state)
     assert_at(g, "retry_of", "(none)");
 }
 
+/* Its client is told of the new job, and not before it has been answered. */
+static void test_retry_events(void **state)
+{
+    static const char hello[] = "GET /ws?clientId=client-a HTTP/1.1\r\nHost: mux\r\nConnection: Upgrade\r\n"
+                                "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+                                "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    struct rig *g = *state;
+    struct buf answer;
+    char *id;
+    int ws;
+
+    store_failed(g, ID(1));
+    client_connect(g);
+    assert_int_equal(send(g->fd, hello, sizeof(hello) - 1, MSG_NOSIGNAL), (ssize_t)sizeof(hello) - 1);
+    UNTIL(g, !client_closed(g) && strstr(buf_str(&g->in), " 101 "));
+    ws = g->fd;
+    g->fd = -1;
+    assert_int_equal(POST(g, URL ID(1) "/retry"), 201);
+    id = xstrdup(at(g, "id"));
+    close(g->fd);
+    g->fd = ws;
+    answer = g->in;
+    g->in = (struct buf)BUF_INIT;
+    rig_accept(g);
+    rig_event(g, id, "execution_start", "");
+    UNTIL(g, !client_closed(g) && g->in.len && memmem(g->in.data, g->in.len, "execution_start", 15));
+    assert_non_null(memmem(g->in.data, g->in.len, id, strlen(id)));
+    buf_free(&answer);
+    free(id);
+}
+
 static void test_retry_errors(void **state)
 {
     static const enum job_state refused[] = {JOB_QUEUED, JOB_RUNNING, JOB_COLLECTING, JOB_SUCCEEDED,
@@ -609,6 +642,7 @@ int main(void)
         T(cancel_errors),
         T(cancel_left),
         T(retry),
+        T(retry_events),
         T(retry_errors),
         T(retry_too_many),
         T(outputs),

@@ -34,7 +34,8 @@ void native_from_primary(struct api *a, struct http_req *req, const struct api_p
     struct http_pass pass = {.drop = drop, .on_unreachable = no_primary};
 
     (void)p;
-    if (strncmp(http_req_path(req), "/internal/", 10) == 0 || http_wants_websocket(req))
+    if (!api_path_is_plain(http_req_path(req)) || strncmp(http_req_path(req), "/internal/", 10) == 0 ||
+        http_wants_websocket(req))
         http_reply_empty(req, 404); /* a server's own logs and folders; sockets that are not ours */
     else if (c)
         http_pass_through(req, c, &pass);
