@@ -109,10 +109,10 @@ class Client:
         """comfymux: the job's record."""
         return await self.get("/mux/v1/jobs/" + job_id)
 
-    async def until_state(self, job_id, *states):
+    async def until_state(self, job_id, *states, seconds=SECONDS):
         """comfymux: polls until the job is in one of these states (default: has ended); its record."""
-        states = states or ("succeeded", "failed", "canceled", "expired")
-        deadline = time.monotonic() + SECONDS
+        states = states or ENDED
+        deadline = time.monotonic() + seconds
         while True:
             record = await self.record(job_id)
             if record["state"] in states:
