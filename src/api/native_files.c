@@ -115,9 +115,12 @@ static char *view_key(int attempt, const char *type, const char *subfolder, cons
 static void on_view_job(enum store_status st, struct job_record *rec, void *arg)
 {
     struct api_wait *w = arg;
-    int status = 404;
+    int attempt = atoi(w->extra), status = 404;
     struct http_req *req;
 
+    if (st == STORE_OK && attempt < rec->s.attempt && w->req &&
+        strcmp(rec->s.tenant, api_tenant(w->a, w->req)) == 0)
+        status = 410; /* what an abandoned attempt has made */
     for (size_t i = 0; st == STORE_OK && i < rec->n_outputs; i++) {
         const struct job_output *o = &rec->outputs[i];
         char *key = view_key(o->attempt, o->type, o->subfolder, o->filename);

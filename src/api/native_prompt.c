@@ -277,8 +277,12 @@ static void on_inputs(bool ok, void *arg)
 
 static void on_abort(struct http_req *req, void *arg)
 {
+    struct submit *s = arg;
+
     (void)req;
-    ((struct submit *)arg)->req = NULL;
+    s->req = NULL;
+    if (s->text == NULL) /* its body never came whole: nobody else knows of it */
+        submit_free(s);
 }
 
 static void on_body(struct http_req *req, struct bytes *body, void *arg)

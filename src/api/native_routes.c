@@ -25,6 +25,20 @@ static void no_primary(struct http_req *req, const char *why, void *arg)
 }
 
 /* Reading only: what changes a server is no business of a gateway in front of many. */
+/* What speaks of jobs, of files made or of a server's own affairs is never one server's to say. */
+static bool is_private(const char *path)
+{
+    static const char *const prefixes[] = {"/internal/", "/jobs",   "/assets", "/tags",   "/history",
+                                           "/queue",     "/prompt", "/view",   "/upload", NULL};
+
+    while (strncmp(path, "/api/", 5) == 0)
+        path += 4;
+    for (const char *const *p = prefixes; *p; p++)
+        if (strncmp(path, *p, strlen(*p)) == 0 && strncmp(path, "/view_metadata", 14) != 0)
+            return true;
+    return false;
+}
+
 void native_from_primary(struct api *a, struct http_req *req, const struct api_params *p)
 {
     const char *name = registry_primary(a->d.registry);
@@ -34,8 +48,7 @@ void native_from_primary(struct api *a, struct http_req *req, const struct api_p
     struct http_pass pass = {.drop = drop, .on_unreachable = no_primary};
 
     (void)p;
-    if (!api_path_is_plain(http_req_path(req)) || strncmp(http_req_path(req), "/internal/", 10) == 0 ||
-        http_wants_websocket(req))
+    if (!api_path_is_plain(http_req_path(req)) || is_private(http_req_path(req)) || http_wants_websocket(req))
         http_reply_empty(req, 404); /* a server's own logs and folders; sockets that are not ours */
     else if (c)
         http_pass_through(req, c, &pass);
