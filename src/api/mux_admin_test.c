@@ -59,6 +59,8 @@ static void test_servers_add(void **state)
     assert_error(g, 503, "storage_failed");
 }
 
+#define LONG_NAME "0123456789012345678901234567890123456789012345678901234567890123x"
+
 static void test_servers_add_bad(void **state)
 {
     static const char *const bad[] = {
@@ -77,8 +79,7 @@ static void test_servers_add_bad(void **state)
         "{\"url\": \"http://a\", \"name\": 3}",
         "{\"url\": \"http://a\", \"name\": \"a/b\"}",
         "{\"url\": \"http://a\", \"name\": \"a b\"}",
-        "{\"url\": \"http://a\", \"name\": "
-        "\"0123456789012345678901234567890123456789012345678901234567890123x\"}",
+        "{\"url\": \"http://a\", \"name\": \"" LONG_NAME "\"}",
         "{\"url\": \"http://a\", \"depth\": 0}",
         "{\"url\": \"http://a\", \"depth\": 65}",
         "{\"url\": \"http://a\", \"depth\": 1.0}",
@@ -270,12 +271,13 @@ static void test_windows_overtaken(void **state)
     windows_free(&w);
 }
 
+/* Not by strstr(): under AddressSanitizer each call measures the whole text. */
 static size_t count(const char *text, const char *what)
 {
-    size_t n = 0;
+    size_t n = 0, len = strlen(what);
 
-    for (; (text = strstr(text, what)) != NULL; text++)
-        n++;
+    for (; *text; text++)
+        n += *text == *what && strncmp(text, what, len) == 0;
     return n;
 }
 
