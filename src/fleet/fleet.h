@@ -72,14 +72,15 @@ enum fleet_found {
 };
 struct fleet_lookup {
     enum fleet_found found;
-    bool refused;    /* UNREACHABLE: the connection was refused or reset */
+    bool
+        refused; /* UNREACHABLE: the connection was refused or reset, or the server is no longer configured */
     const char *why; /* UNREACHABLE */
 };
 typedef void fleet_lookup_cb(const struct fleet_lookup *r, void *arg);
 
 struct fleet_history {
     bool answered; /* an HTTP answer came */
-    bool refused;  /* the connection was refused or reset */
+    bool refused;  /* the connection was refused or reset, or the server is no longer configured */
     int status;
     struct bytes *body; /* status 200: the body of GET /history/{id}, as it came */
     const char *why;    /* what is wrong, unless a 200 came */
