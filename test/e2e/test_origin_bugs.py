@@ -157,11 +157,13 @@ class Window:
         self.c = Client(url, window="window-%d" % number)
         self.ids = {}
         self.ended = {}  # id -> asyncio.Event, set when the socket's last event of it has come
+        self.first = {}  # id -> what /view gave when `executed` named the picture
 
     async def must_view(self, prompt_id, why):
         """Everything in history can be viewed now. The bytes of its picture."""
         entry = await self.c.history(prompt_id)
         assert entry, "%s: %s, and it is not in history" % (prompt_id, why)
+        assert entry.get("outputs"), "%s: %s, and its outputs are not in history" % (prompt_id, why)
         (image,) = images(entry)
         status, png = await self.c.try_view(image)
         assert status == 200, "%s: %s, and /view says %d" % (prompt_id, why, status)
@@ -177,6 +179,7 @@ class Window:
             self.seen["looks before the end"] += 1
             self.seen["looks while fetching"] += status["status"] == "fetching_image"
             await asyncio.sleep(random.uniform(0.005, 0.01))
+        assert status["image_url"], "%s is completed, and has no image_url" % prompt_id
         code, png = await self.c.fetch(status["image_url"])
         assert code == 200, "%s is completed, and its image_url says %d" % (prompt_id, code)
         return png
@@ -188,13 +191,16 @@ class Window:
         return await self.must_view(prompt_id, "it was in history")
 
     async def listen(self, ws):
-        """Whenever a terminal event arrives, everything is there."""
+        """A picture that `executed` names can be viewed at once; when a terminal event arrives, everything is there."""
         while True:
             m = await ws.receive()
             if not isinstance(m, dict) or "prompt_id" not in m.get("data", {}):
                 continue
             prompt_id, kind = m["data"]["prompt_id"], m["type"]
             assert prompt_id in self.ended, "an event of another window: %s" % m
+            if kind == "executed":
+                (image,) = m["data"]["output"]["images"]
+                self.first[prompt_id] = await self.c.view(image)
             if kind == "execution_success" or (kind == "executing" and m["data"]["node"] is None):
                 self.seen["terminal events"] += 1
                 await self.must_view(prompt_id, kind + " was told")
@@ -209,7 +215,7 @@ class Window:
             assert await self.c.submit(numbered(self.number, k), prompt_id=prompt_id) == prompt_id
             png, same, _ = await asyncio.gather(self.poll_status(prompt_id), self.poll_history(prompt_id),
                                                 self.ended[prompt_id].wait())
-            assert png == same
+            assert png == same == self.first[prompt_id]
             self.ids[prompt_id] = png
 
     async def run(self):
@@ -250,8 +256,8 @@ def test_six_windows_four_servers(tmp_path, capsys):
         return ran
 
     try:
-        # Files come late, too: the moment between the end and the stored image is a long one.
-        faults = ["--fault", "view-slow=30ms", "--state", tmp_path]
+        # Files come late, too: `executed` is told before they are stored, and much is asked in between.
+        faults = ["--fault", "view-slow=150ms", "--state", tmp_path]
         with targets.sim(SERVERS, [*LAG, *faults]) as t, targets.in_front_of(t) as g:
             ran = asyncio.run(flow(g.url, t.urls))
     except targets.Missing as e:
