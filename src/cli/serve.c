@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include "api/api.h"
@@ -443,6 +444,18 @@ static void serve_close(struct serve *s)
     config_fini(&s->cfg);
 }
 
+/* As many sockets as the system allows: the soft limit is often 1024. */
+static void raise_descriptors(void)
+{
+    struct rlimit lim;
+
+    if (getrlimit(RLIMIT_NOFILE, &lim) == 0 && lim.rlim_cur < lim.rlim_max) {
+        lim.rlim_cur = lim.rlim_max;
+        if (setrlimit(RLIMIT_NOFILE, &lim) < 0)
+            log_warn(LOG_S("event", "descriptors_not_raised"), LOG_S("reason", strerror(errno)));
+    }
+}
+
 static int serve_run(const struct flags *f)
 {
     struct serve s = {.status = CLI_OK};
@@ -451,6 +464,7 @@ static int serve_run(const struct flags *f)
     if (read_config(&s.cfg, f) < 0)
         return CLI_USAGE;
     flags_of_run = f;
+    raise_descriptors();
     log_setup((enum log_level)s.cfg.log.level, (enum log_format)s.cfg.log.format);
     if (serve_open(&s, &e) < 0 || serve_listen(&s, &e) < 0) {
         cli_error("serve", "%s", e.msg);

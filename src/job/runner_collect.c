@@ -193,7 +193,7 @@ void collect_frame(struct attempt *a, const struct frame *f)
 
     if (!is_socket_node(a, a->executing) || a->serials >= FILES_MAX)
         return;
-    snprintf(name, sizeof(name), "ws_%.60s_%u.png", a->executing, ++a->socket_frames);
+    snprintf(name, sizeof(name), "ws_%.60s_%u.png", a->executing, a->socket_frames++);
     file = file_add(a, a->executing, "images", "temp", "", name);
     file->kind = "image";
     file->listed = true;
