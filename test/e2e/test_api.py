@@ -393,7 +393,6 @@ def test_the_fleet_changes():
     own_gateway(flow, 1)
 
 
-@pytest.mark.xfail(strict=True, reason="a job of a removed server waits for timeout.lost")
 def test_a_server_is_removed_by_force():
     """Its job goes elsewhere, long before it could be taken for lost (60 s)."""
 

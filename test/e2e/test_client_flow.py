@@ -296,9 +296,10 @@ def test_clear_the_queue(target, request):
 def test_history_can_be_cleared(target):
     async def flow():
         async with Client(target.url) as c, c.socket() as ws:
-            ids = [await c.submit(graphs.save(color=fresh())) for _ in range(2)]
-            for prompt_id in ids:
-                await ws.until_done(prompt_id)
+            ids = []
+            for _ in range(2):  # one after the other: history is in the order of their ends
+                ids.append(await c.submit(graphs.save(color=fresh())))
+                await ws.until_done(ids[-1])
             assert set(ids) <= set(await c.get("/history"))
             assert list(await c.get("/history", max_items=1)) == [ids[1]]
             assert (await c.post("/history", {"delete": [ids[0]]}))[0] == 200
