@@ -519,6 +519,11 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
     struct buf b = BUF_INIT;
     struct out *o;
 
+    if (j->state == JOB_CANCELED && s->begun && s->serial && !is_first(s)) {
+        stream_free(h,
+                    s); /* it still waits, as far as its client knows: as for a deleted one, status tells */
+        return;
+    }
     if (j->state == JOB_SUCCEEDED) {
         tell_missed(h, s, j, end->history);
         event_put_success(&b, j->id, j->finished_at);

@@ -225,6 +225,51 @@ static bool stands_pending(struct api *a, const struct runner_job_view *job)
     return job->s->state == JOB_QUEUED || hub_shows_pending(a->hub, job->s->id);
 }
 
+/* One that its client saw waiting leaves no entry in history, whatever it was in truth. */
+struct unseen {
+    struct native_many *m;
+    struct api *a;
+    char id[UUID_SIZE];
+    char *tenant;
+};
+
+static void on_hidden(enum store_status st, void *arg)
+{
+    (void)st;
+    many_end(arg);
+}
+
+static void on_unseen_canceled(bool canceled, void *arg)
+{
+    struct unseen *u = arg;
+
+    if (canceled)
+        store_hide(u->a->d.store, u->tenant, u->id, on_hidden, u->m);
+    else
+        many_end(u->m);
+    free(u->tenant);
+    free(u);
+}
+
+static void many_delete(struct native_many *m, struct api *a, const char *tenant,
+                        const struct runner_job_view *job, const char *why)
+{
+    struct unseen *u;
+
+    if (job->s->state == JOB_QUEUED) {
+        many_cancel(m, a, tenant, job->s->id, why);
+        return;
+    }
+    u = xcalloc(1, sizeof(*u));
+    u->m = m;
+    u->a = a;
+    u->tenant = xstrdup(tenant);
+    memcpy(u->id, job->s->id, UUID_SIZE);
+    many_start(m);
+    if (!runner_cancel(a->runner, tenant, u->id, why, on_unseen_canceled, u))
+        on_unseen_canceled(false, u);
+}
+
 struct clear {
     struct native_many *m;
     struct api *a;
@@ -236,7 +281,7 @@ static bool clear_one(const struct runner_job_view *job, void *arg)
     struct clear *c = arg;
 
     if (stands_pending(c->a, job) && strcmp(job->s->tenant, c->tenant) == 0)
-        many_cancel(c->m, c->a, c->tenant, job->s->id, "cleared from the queue by the client");
+        many_delete(c->m, c->a, c->tenant, job, "cleared from the queue by the client");
     return true;
 }
 
@@ -263,7 +308,7 @@ static void on_queue_body(struct api *a, struct http_req *req, struct json body,
         struct runner_job_view v;
 
         if (s && runner_find(a->runner, s, &v) && stands_pending(a, &v))
-            many_cancel(c.m, a, c.tenant, s, "deleted from the queue by the client");
+            many_delete(c.m, a, c.tenant, &v, "deleted from the queue by the client");
         free(s);
     }
     many_done(c.m);

@@ -276,10 +276,7 @@ def test_delete_from_the_queue(target):
     asyncio.run(flow())
 
 
-def test_clear_the_queue(target, request):
-    if target.name == "gateway":
-        request.applymarker(pytest.mark.xfail(
-            strict=True, reason="a job that runs but is shown as pending is not cleared"))
+def test_clear_the_queue(target):
     async def flow():
         async with Client(target.url) as c, c.socket() as ws:
             ids = [await c.submit(graphs.slow(steps=6, seconds=0.05, seed=fresh(), color=fresh())) for _ in range(5)]
