@@ -508,10 +508,10 @@ static void test_close_gracefully_waits_for_a_slow_reader(void **state)
     connect_pair();
     pattern_fill(answer, sizeof(answer), 0);
     stream_write(a.s, answer, sizeof(answer));
-    stream_close_gracefully(&a.s, 400);
+    stream_close_gracefully(&a.s, 1500);
     for (int64_t end = loop_now(loop) + 30000; !c.n[STREAM_EOF] && !c.n[STREAM_ERROR];) {
         assert_true(loop_now(loop) < end);
-        turns(loop, 30); /* about 30 ms */
+        turns(loop, 60); /* about 60 ms: more than the time to linger in all */
         end_drain(&c);
     }
     end_drain(&c);

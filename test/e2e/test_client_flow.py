@@ -5,7 +5,6 @@ import json
 import random
 import struct
 
-import pytest
 from PIL import Image
 
 import graphs
