@@ -109,11 +109,13 @@ async def page(url, found, made, counts):
 
 
 async def workers_and_page(url, urls, state):
-    """Two windows of 12 tasks; what went wrong, counted."""
+    """Two windows of 12 tasks, then one alone: two that go in step may be lucky with a balancer that goes round, one cannot.
+    What went wrong, counted."""
     counts = {"done without an image": 0, "image not found": 0, "image of another job": 0}
     found = {}
     await asyncio.gather(*(worker(url, w, 12, counts, found) for w in range(2)))
-    assert len(found) == 24
+    await worker(url, 2, 2, counts, found)
+    assert len(found) == 26
     await page(url, found, await truth(urls, state), counts)
     return counts
 
@@ -129,7 +131,7 @@ def test_a_plain_balancer_has_both_bugs(tmp_path, capsys):
     except targets.Missing as e:
         targets.skip_or_fail(e)
     with capsys.disabled():
-        print("\nplain balancer, 24 tasks shown twice: %s" % counts)
+        print("\nplain balancer, 26 tasks shown twice: %s" % counts)
     assert counts["done without an image"] > 0
     assert counts["image of another job"] > 0
 
@@ -141,7 +143,7 @@ def test_the_same_worker_behind_comfymux(tmp_path, capsys):
     except targets.Missing as e:
         targets.skip_or_fail(e)
     with capsys.disabled():
-        print("\ncomfymux, 24 tasks shown twice: %s" % counts)
+        print("\ncomfymux, 26 tasks shown twice: %s" % counts)
     assert not any(counts.values())
 
 
