@@ -25,15 +25,20 @@ int64_t runner_wall(struct runner *r)
 
 /* --- calls that are to be answered --- */
 
-struct call *call_new(struct runner_job *j)
+struct call *call_make(struct runner *r, const char *id, const char *upstream_id)
 {
     struct call *c = xcalloc(1, sizeof(*c));
 
-    c->r = j->r;
-    memcpy(c->id, j->s.id, UUID_SIZE);
-    memcpy(c->upstream_id, j->s.upstream_id, UUID_SIZE);
-    list_push_back(&j->r->calls, &c->link);
+    c->r = r;
+    memcpy(c->id, id, strlen(id) + 1);
+    memcpy(c->upstream_id, upstream_id, strlen(upstream_id) + 1);
+    list_push_back(&r->calls, &c->link);
     return c;
+}
+
+struct call *call_new(struct runner_job *j)
+{
+    return call_make(j->r, j->s.id, j->s.upstream_id);
 }
 
 struct runner_job *call_job(const struct call *c)
@@ -378,12 +383,10 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
         return false;
     if (full.deadline == 0 && r->cfg.policy.queue_ms)
         full.deadline = full.created_at + r->cfg.policy.queue_ms;
-    c = xcalloc(1, sizeof(*c));
+    c = call_make(r, "", "");
     w = xcalloc(1, sizeof(*w));
-    c->r = r;
     c->extra = w;
     c->fini = submit_fini;
-    list_push_back(&r->calls, &c->link);
     w->cb = cb;
     w->arg = arg;
     memcpy(w->s.id, in->id, UUID_SIZE);

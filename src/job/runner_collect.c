@@ -37,16 +37,22 @@ struct taking {
     unsigned texts;
 };
 
+/* What has failed is fetched anew, with all the time there is for a file. */
+static void try_again(struct attempt_file *f)
+{
+    if (f->state != FILE_FAILED)
+        return;
+    f->state = FILE_KNOWN;
+    f->again_at = 0;
+    f->tries = 0;
+}
+
 static void mark(struct taking *t, struct attempt_file *f)
 {
     if (!t->listed || f->listed)
         return;
     f->listed = true;
-    if (f->state == FILE_FAILED) { /* what failed before history was read is tried once more */
-        f->state = FILE_KNOWN;
-        f->again_at = 0;
-        f->tries = 0;
-    }
+    try_again(f);
     list_remove(&f->link); /* the order of history is the order of the record */
     list_push_back(&t->a->files, &f->link);
 }
@@ -373,11 +379,7 @@ void attempt_collect(struct runner_job *j)
         struct attempt_file *f = list_entry(it, struct attempt_file, link);
 
         any |= f->listed;
-        if (f->state == FILE_FAILED) {
-            f->state = FILE_KNOWN;
-            f->again_at = 0;
-            f->tries = 0;
-        }
+        try_again(f);
     }
     a->unrecognised = !any && t.others > 0;
     a->collecting = true;

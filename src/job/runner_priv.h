@@ -179,6 +179,7 @@ void runner_set_wake(struct runner_job *j, int64_t mono);       /* for TICK */
 void runner_set_files_wake(struct runner_job *j, int64_t mono); /* for files_pump() */
 /* To be called at the end of every entry into the runner: places, and asks for the next wake. */
 void runner_settle(struct runner *r);
+struct call *call_make(struct runner *r, const char *id, const char *upstream_id); /* "" where it has none */
 struct call *call_new(struct runner_job *j);
 /* First thing in a callback. The job if it still lives with the same attempt, else NULL. */
 struct runner_job *call_job(const struct call *c);

@@ -64,12 +64,7 @@ static struct stray *stray_find(struct runner *r, const char *upstream_id)
 
 static struct call *stray_call(struct runner *r, const struct stray *t)
 {
-    struct call *c = xcalloc(1, sizeof(*c));
-
-    c->r = r;
-    memcpy(c->upstream_id, t->s.upstream_id, UUID_SIZE);
-    list_push_back(&r->calls, &c->link);
-    return c;
+    return call_make(r, "", t->s.upstream_id);
 }
 
 static void again_later(struct runner *r, struct stray *t)
