@@ -400,7 +400,11 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     w->s.priority = in->priority;
     w->s.created_at = w->s.state_at = in->created_at;
     w->s.deadline = full.deadline;
+    if (full.secrets)
+        full.secrets = vault_seal(r->env.vault, in->id, in->secrets);
     store_submit(r->env.store, &full, on_submitted, c);
+    if (full.secrets)
+        bytes_unref(full.secrets);
     return true;
 }
 
