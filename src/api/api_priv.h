@@ -18,6 +18,7 @@ struct api {
     struct runner *runner;
     struct hub *hub;
     struct windows *windows;
+    struct feed *feed;
     struct mux_counts counts;
     struct packed *packed; /* object_info, compressed */
     bool draining;
