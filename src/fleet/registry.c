@@ -172,6 +172,9 @@ void registry_set_config(struct registry *r, const struct registry_config *cfg)
     free(r->ca_file);
     r->cfg = *cfg;
     r->cfg.ca_file = r->ca_file = ca;
+    for (size_t i = 0; i < SERVERS_MAX; i++)
+        if (r->by_index[i])
+            http_client_set_connect(r->by_index[i]->http, cfg->connect_ms);
 }
 
 static void take_out(struct server *s, bool now)
