@@ -132,14 +132,10 @@ int sqlite_migrate(struct db *db, const char *path, const char *const *const *mi
                    struct err *e)
 {
     int64_t have = db_int(db, 0, "PRAGMA user_version", "");
-    int64_t app = db_int(db, 0, "PRAGMA application_id", "");
-    int64_t tables = db_int(db, 0, "SELECT count(*) FROM sqlite_schema", "");
 
     if (db->rc)
         return db_is_damaged(db) ? err_set(e, EIO, DB_DAMAGED, path, db->why)
                                  : err_set(e, EIO, "%s: %s", path, db->why);
-    if (app != SQLITE_APP_ID && (app != 0 || have != 0 || tables != 0))
-        return err_set(e, EINVAL, "%s is a database of another program", path);
     if (have > n)
         return err_set(e, EINVAL,
                        "%s has schema %lld, and this program knows only up to %d: it is too old for it", path,

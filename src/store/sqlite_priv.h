@@ -39,6 +39,7 @@ struct db {
 
 /* sqlite_db.c. fmt has one letter for each bound value: i int64_t, d double, s text or NULL, y struct bytes *
  * or NULL, h hash. What is bound must live until the statement is through. */
+/* Refuses one of another program before anything is changed in it. */
 int db_open(struct db *db, const char *path, bool readonly, struct err *e);
 void db_close(struct db *db);
 void db_error_clear(struct db *db);

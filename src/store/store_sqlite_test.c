@@ -226,6 +226,19 @@ static void newer_schema_is_refused(void **state)
     assert_non_null(fx_get(f, "j1")); /* and left untouched */
 }
 
+/* Of the file's head: 1 a rollback journal, 2 a log (SQLite's file format, 1.3.3). */
+static int journal_byte(const char *path)
+{
+    FILE *in = fopen(path, "rb");
+    int c = -1;
+
+    if (in && fseek(in, 18, SEEK_SET) == 0)
+        c = fgetc(in);
+    if (in)
+        fclose(in);
+    return c;
+}
+
 static void another_programs_database_is_refused(void **state)
 {
     struct fx *f = *state;
@@ -236,6 +249,7 @@ static void another_programs_database_is_refused(void **state)
     unlink(path);
     raw(f, "CREATE TABLE theirs (x)");
     refused(f, "another program", "comfymux.db");
+    assert_int_equal(journal_byte(path), 1); /* not even its journal's mode was changed */
     raw(f, "DROP TABLE theirs; PRAGMA application_id = 77");
     refused(f, "another program", "comfymux.db");
     unlink(path);
