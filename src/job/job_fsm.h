@@ -22,6 +22,8 @@
  *   running      ABSENT, twice, >= 2 s apart    queued/failed see job_absent_code()    ENQUEUE / FINISH
  *                silent for timeout.lost        queued/failed server_lost, stray       ENQUEUE / FINISH
  *   running      no progress for timeout.stall  queued/failed stalled, stray           ENQUEUE / FINISH
+ *   dispatching, REMOVED                        queued        server_lost, stray, not  ENQUEUE
+ *   running, collecting                                       spent; paid: failed
  *   collecting   HISTORY success                -             (verdict kept)           COLLECT
  *                HISTORY error                  queued/failed its code                 ENQUEUE / COLLECT
  *                HISTORY not there, no answer   -             (asked again)            HISTORY
@@ -92,6 +94,7 @@ enum job_event_kind {
     JOB_EV_ABSENT,          /* lookup: /queue, then /history: in neither */
     JOB_EV_UNREACHABLE,     /* lookup: no answer */
     JOB_EV_LINK_DROPPED,    /* the server's socket is gone */
+    JOB_EV_REMOVED,         /* the server is no longer configured: nothing will be heard of it again */
     JOB_EV_HISTORY,         /* history holds it. code: JOB_OK or why it failed */
     JOB_EV_HISTORY_NOT_YET, /* 200, without it */
     JOB_EV_HISTORY_FAILED,  /* no answer, not 200, or not understood */

@@ -216,6 +216,7 @@ void attempt_find(struct runner_job *j);
 void attempt_event(struct runner *r, const char *server, const char *id, const char *text, size_t n);
 void attempt_frame(struct runner *r, const char *server, const char *id, const void *data, size_t n);
 void attempt_link(struct runner *r, const char *server, bool up);
+void attempt_removed(struct runner *r, const char *server);
 
 /* runner_files.c */
 struct attempt_file *file_find(struct attempt *a, const char *type, const char *subfolder,
