@@ -67,6 +67,7 @@ void blobs_unref(struct blobs *b)
     if (--b->refs > 0)
         return;
     blob_fs_close(&b->fs);
+    buf_free(&b->unpins);
     free(b);
 }
 
@@ -380,9 +381,44 @@ void blob_put(struct blobs *b, struct bytes *data, blob_put_cb *cb, void *arg)
     blob_writer_finish(&w, cb, arg);
 }
 
+struct unpin {
+    struct blobs *b;
+    int64_t pin;
+};
+
+/* A pin that stayed for want of space is given back with the next collection: until then it would keep bytes that nobody
+ * wants. */
+static void on_unpinned(enum store_status st, void *arg)
+{
+    struct unpin *u = arg;
+
+    if (st == STORE_FULL || st == STORE_FAILED)
+        buf_put(&u->b->unpins, &u->pin, sizeof(u->pin));
+    blobs_unref(u->b);
+    free(u);
+}
+
 void blobs_unpin(struct blobs *b, int64_t pin)
 {
-    store_blob_unpin(b->store, pin, NULL, NULL);
+    struct unpin *u = xcalloc(1, sizeof(*u));
+
+    u->b = b;
+    u->pin = pin;
+    blobs_ref(b);
+    store_blob_unpin(b->store, pin, on_unpinned, u);
+}
+
+void blob_unpin_again(struct blobs *b)
+{
+    struct buf pins = b->unpins;
+    int64_t pin;
+
+    b->unpins = (struct buf)BUF_INIT;
+    for (size_t at = 0; at < pins.len; at += sizeof(pin)) {
+        memcpy(&pin, pins.data + at, sizeof(pin));
+        blobs_unpin(b, pin);
+    }
+    buf_free(&pins);
 }
 
 /* --- holds --- */

@@ -39,11 +39,13 @@ struct blobs {
     struct blob_fs fs;
     struct list writers;
     struct hold *holds;
+    struct buf unpins; /* int64_t each: pins that could not be given back */
     uint64_t names;
     unsigned refs; /* the owner, and every operation under way */
     bool closed;
 };
 void blobs_ref(struct blobs *b);
+void blob_unpin_again(struct blobs *b);
 void blobs_unref(struct blobs *b);
 
 /* A hash that is being put, or looked at by the sweep, but never both: while a put is between pin and

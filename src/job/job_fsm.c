@@ -17,11 +17,11 @@ const struct job_policy job_policy_default = {
     .max_attempts = 3, .lost_ms = 60000, .stall_ms = 1800000, .history_ms = 60000, .queue_ms = 0};
 
 static const char *const event_names[JOB_EVENTS] = {
-    "recover",       "tick",    "cancel",     "placed",          "unplaceable",    "accepted",
-    "rejected",      "refused", "unsendable", "stage_failed",    "post_lost",      "started",
-    "progress",      "ended",   "found",      "found_ended",     "absent",         "unreachable",
-    "link_dropped",  "removed", "history",    "history_not_yet", "history_failed", "collected",
-    "collect_failed"};
+    "recover",        "tick",    "cancel",     "placed",          "unplaceable",    "accepted",
+    "rejected",       "refused", "unsendable", "stage_failed",    "post_lost",      "started",
+    "progress",       "ended",   "found",      "found_ended",     "absent",         "unreachable",
+    "link_dropped",   "removed", "history",    "history_not_yet", "history_failed", "collected",
+    "collect_failed", "no_room"};
 
 const char *job_event_name(enum job_event_kind k)
 {
@@ -476,6 +476,11 @@ static void step_collecting(struct step *s)
             finish(s, JOB_FAILED, soft->verdict, s->ev->message);
         break;
     case JOB_EV_COLLECT_FAILED: step_collect_failed(s); break;
+    case JOB_EV_NO_ROOM: /* the disk is full for everybody: it waits, and its tries begin anew */
+        soft->asking = false;
+        soft->tries = 1;
+        ask_later(s, STORAGE_WAIT_MS);
+        break;
     case JOB_EV_TICK:
         if (soft->asking || s->mono < soft->next_at)
             break;

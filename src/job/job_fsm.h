@@ -30,6 +30,7 @@
  *                ... for timeout.history        queued/failed history_missing, history_unavailable
  *                COLLECTED                      succeeded     history, outputs         FINISH
  *                COLLECT_FAILED                 queued/failed its code                 ENQUEUE / FINISH
+ *                NO_ROOM                        -             (collected again)        COLLECT
  *   any live     CANCEL                         canceled      stray if it was sent     FINISH
  *   any ended    anything                       -                                      -
  *
@@ -100,8 +101,9 @@ enum job_event_kind {
     JOB_EV_HISTORY_FAILED,  /* no answer, not 200, or not understood */
     JOB_EV_COLLECTED,       /* every output is stored */
     JOB_EV_COLLECT_FAILED,  /* code, message */
+    JOB_EV_NO_ROOM,         /* the store had no room to write down that an output did not fit */
 };
-#define JOB_EVENTS (JOB_EV_COLLECT_FAILED + 1)
+#define JOB_EVENTS (JOB_EV_NO_ROOM + 1)
 const char *job_event_name(enum job_event_kind k);
 
 struct job_event {

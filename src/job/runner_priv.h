@@ -97,6 +97,7 @@ struct commit {
     struct job_output *outputs; /* strings belong to the attempt */
     size_t n_outputs;
     bool again; /* the store could not: to be given to it once more */
+    bool told;  /* that it could not: it is tried again every second */
 };
 
 struct runner_job {

@@ -37,12 +37,16 @@ static void db_failed(struct db *db, int rc)
 
 static int open_failed(struct db *db, const char *path, int rc, struct err *e)
 {
-    int base = rc & 0xff;
+    int base = rc & 0xff, code = last_errno(db->c);
 
+    if (code == 0)
+        code = sqlite3_system_errno(db->c);
     if (base == SQLITE_NOTADB || base == SQLITE_CORRUPT)
         err_set(e, EIO, DB_DAMAGED, path, sqlite3_errmsg(db->c));
+    else if (code)
+        err_set(e, code, "%s: %s: %s", path, sqlite3_errmsg(db->c), strerror(code));
     else
-        err_set(e, sqlite3_system_errno(db->c), "%s: %s", path, sqlite3_errmsg(db->c));
+        err_set(e, EIO, "%s: %s", path, sqlite3_errmsg(db->c));
     db_close(db);
     return -1;
 }

@@ -392,6 +392,7 @@ static void really_no_space(void **state)
     char dir[80];
     int failed = 0, made = 0;
     struct fx small = *f;
+    struct store_stats st;
 
     snprintf(dir, sizeof(dir), "%s/small", f->dir);
     assert_int_equal(mkdir(dir, 0700), 0);
@@ -412,7 +413,15 @@ static void really_no_space(void **state)
     }
     assert_true(made > 0 && failed > 0);
     assert_int_equal(small.st, STORE_FULL);
+    store_stats(small.s, &st);
+    assert_non_null(st.trouble);
     assert_int_equal(mount("none", dir, "tmpfs", MS_REMOUNT, "size=8m"), 0);
+    for (int i = 0; i < 6000 && st.trouble; i++) { /* noticed by itself: nobody writes */
+        usleep(10000);
+        store_stats(small.s, &st);
+    }
+    assert_null(st.trouble);
+    assert_false(st.full);
     for (int i = 40; i < 50; i++) {
         char id[16];
 
