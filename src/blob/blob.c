@@ -36,7 +36,7 @@ struct blob_writer {
     struct bytes *whole;
     int64_t given, max;
     struct blob_info info;
-    bool pinned, known;
+    bool pinned;
     struct hold *hold;
     size_t low;
     void (*on_drain)(void *arg);
@@ -68,6 +68,7 @@ void blobs_unref(struct blobs *b)
         return;
     blob_fs_close(&b->fs);
     buf_free(&b->unpins);
+    blob_checked_free(b);
     free(b);
 }
 
@@ -131,7 +132,7 @@ static void run_place(struct work *work)
 {
     struct blob_writer *w = container_of(work, struct blob_writer, work);
 
-    if (blob_fs_place(&w->b->fs, w->name, w->info.blake3, w->info.size, w->known, &w->failed) == 0)
+    if (blob_fs_place(&w->b->fs, w->name, w->info.blake3, &w->failed) == 0)
         w->fd = -1;
 }
 
@@ -227,7 +228,6 @@ static void on_pinned(const struct store_pin *p, void *arg)
     if (p->status == STORE_OK) {
         w->pinned = true;
         w->info.pin = p->pin;
-        w->known = p->known;
         w->state = WRITER_PLACING;
     } else {
         writer_fault(w, p->status == STORE_FULL ? BLOB_FULL : BLOB_FAILED, "the store cannot pin the blob");

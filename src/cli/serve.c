@@ -96,9 +96,13 @@ static void on_swept(unsigned removed, void *arg)
 static void on_jobs_loaded(enum store_status st, void *arg)
 {
     struct serve *s = arg;
+    struct store_stats stats;
 
     if (st != STORE_OK) {
+        store_stats(s->store, &stats);
         log_error(LOG_S("event", "start_failed"), LOG_S("reason", "jobs could not be read from the store"));
+        cli_error("serve", "%s: jobs could not be read: %s", s->cfg.data_dir,
+                  stats.trouble ? stats.trouble : "the store failed");
         s->status = CLI_FAILED;
         loop_stop(s->loop);
         return;

@@ -187,7 +187,9 @@ static void count_failure(struct sqlite_store *s, const struct db *db, const str
     }
     if (db_is_damaged(db))
         s->damaged = true;
-    snprintf(s->trouble, sizeof(s->trouble), "%s", db->why);
+    snprintf(s->trouble, sizeof(s->trouble),
+             db_is_damaged(db) ? "the database is damaged (%.180s): restore it from a backup" : "%s",
+             db->why);
     pthread_cond_signal(&s->writes.wake); /* it begins to probe */
     pthread_mutex_unlock(&s->lock);
 }
