@@ -214,14 +214,14 @@ static int make_private(const char *path, struct err *e)
 
 struct store *store_sqlite_open(struct loop *l, const char *dir, struct err *e)
 {
-    char *path = xasprintf("%s/comfymux.db", dir);
+    char *path = xasprintf("%s/comfymux.db", dir), *wal = xasprintf("%s-wal", path);
     struct store *s = NULL;
     struct db writer = {0}, reader = {0};
     int lock = lock_take(dir, e);
 
     if (lock < 0)
         goto out;
-    if (make_private(path, e) == 0 && db_open(&writer, path, false, e) == 0 &&
+    if (wal_check(wal, e) == 0 && make_private(path, e) == 0 && db_open(&writer, path, false, e) == 0 &&
         sqlite_migrate(&writer, path, sqlite_migrations, sqlite_schema, e) == 0 &&
         db_begin_life(&writer, path, e) == 0 && db_open(&reader, path, true, e) == 0)
         s = sqlite_threads_start(l, &writer, &reader, lock, e);
@@ -231,6 +231,7 @@ struct store *store_sqlite_open(struct loop *l, const char *dir, struct err *e)
         close(lock);
     }
 out:
+    free(wal);
     free(path);
     return s;
 }

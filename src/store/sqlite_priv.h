@@ -75,6 +75,10 @@ extern const int sqlite_schema;                      /* how many there are */
 int sqlite_migrate(struct db *db, const char *path, const char *const *const *migrations, int n,
                    struct err *e);
 
+/* sqlite_wal.c: -1 if the log is damaged where SQLite would silently forget what was committed. Before the first connection;
+ * no log is well. */
+int wal_check(const char *path, struct err *e);
+
 /* sqlite_thread.c */
 #define SQLITE_GROUP 64 /* requests of one commit, at most */
 /* Takes the connections and the lock over, unless it fails. */
