@@ -9,6 +9,7 @@
 #include "http/server.h"
 #include "job/runner.h"
 #include "net/worker.h"
+#include "store/vault.h"
 
 struct serve_flags {
     const char *file, *listen, *data, *frontend;
@@ -22,6 +23,7 @@ struct serve {
     struct loop *loop;
     struct workers *workers;
     struct store *store;
+    struct vault *vault;
     struct blobs *blobs;
     struct registry *registry;
     struct runner *runner;
