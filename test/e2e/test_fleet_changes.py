@@ -79,9 +79,7 @@ class ByCli(ByApi):
         assert await self.call("resume", name)
 
     async def remove(self, name, force=False):
-        if force:  # the command line has no force: it is drained, then removed
-            return await super().remove(name, True)
-        return await self.call("remove", name)
+        return await self.call("remove", name, *(["--force"] if force else []))
 
 
 async def on_server(c, prompt_id, name=None):
@@ -137,14 +135,15 @@ def test_added_drained_removed_while_jobs_run(how):
         asyncio.run(flow())
 
 
-def test_removed_by_force(tmp_path):
+@pytest.mark.parametrize("how", [ByApi, ByCli])
+def test_removed_by_force(how):
     """Its job goes on elsewhere, at once although timeout.lost is an hour; the first attempt is named as what it was, and
     what it makes afterwards is in no listing."""
     with plant({"timeout": {"lost": "1h"}, "retry": {"max_attempts": 1}}, in_file=False) as (g, s):
 
         async def flow():
             async with Client(g.url) as c:
-                by = ByApi(g, c)
+                by = how(g, c)
                 await by.add("a", s.urls[0])
                 await c.until_server("a", "up")
                 prompt_id = await c.submit(job(1, steps=200))
