@@ -139,15 +139,18 @@ static bool number_chars(struct json v, struct buf *out)
     return ok;
 }
 
-static const char *type_name(struct json v)
+const char *py_type_name(struct json v)
 {
     switch (json_type(v)) {
     case JSON_NONE:
     case JSON_NULL: return "NoneType";
+    case JSON_BOOL: return "bool";
+    case JSON_NUMBER: return json_is_int_literal(v) ? "int" : "float";
+    case JSON_STRING: return "str";
     case JSON_ARRAY: return "list";
     case JSON_OBJECT: return "dict";
-    default: return "str";
     }
+    return "";
 }
 
 static bool no(struct buf *why, const char *text, struct json v)
@@ -163,7 +166,7 @@ static bool no(struct buf *why, const char *text, struct json v)
 static bool no_type(struct buf *why, const char *text, struct json v)
 {
     if (why)
-        buf_printf(why, "%s, not '%s'", text, type_name(v));
+        buf_printf(why, "%s, not '%s'", text, py_type_name(v));
     return false;
 }
 

@@ -31,6 +31,8 @@ struct validate_opts {
      * ComfyUI's own classes and not where they check themselves; types of links only into own classes; the
      * slot only of links out of own ones: custom classes may allow more than they show. */
     bool strict;
+    unsigned depth; /* links that the server follows into each other before Python's recursion ends: then it
+                       refuses without a word. 0: no bound */
     struct json targets;        /* partial_execution_targets, or none */
     validate_custom_cb *custom; /* or NULL */
     void *custom_arg;

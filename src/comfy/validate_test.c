@@ -442,7 +442,9 @@ static void test_links(void **state)
          "[\"X,IMAGE\", {}], "
          "\"exception_message\": \"'7'\", \"exception_type\": \"KeyError\", \"traceback\": [], "
          "\"linked_node\": [\"1\",0]}}]");
-    says("{\"1\":{\"class_type\":\"Inv\",\"inputs\":[]}" SAVE, stock, false, "inputs must be an object");
+    says("{\"1\":{\"class_type\":\"Inv\",\"inputs\":[]}" SAVE, stock, false, "required_input_missing");
+    says("{\"1\":{\"class_type\":\"Inv\",\"inputs\":5}" SAVE, stock, false,
+         "argument of type 'int' is not iterable");
     says("{\"9\":{\"class_type\":\"Save\"}}", stock, false, "Exception when validating node: 'inputs'");
 }
 

@@ -288,7 +288,8 @@ static void add_arg(struct noderun *r, const char *name, struct data *d)
 static void gather(struct exec *x, struct xnode *n)
 {
     struct noderun *r = &x->run;
-    bool required;
+    struct json_iter hidden = json_iter(json_get(json_get(n->cls->info->text, "input"), "hidden"));
+    struct json k, v;
 
     val_each(m, val_get(n->node, "inputs"))
     {
@@ -304,21 +305,25 @@ static void gather(struct exec *x, struct xnode *n)
                 add_arg(r, m->key, data_ref(n->consts[i].data));
                 goto next;
             }
-        if (node_input(n->cls, m->key, &required))
+        if (object_class_input(n->cls->info, (struct str){m->key, m->keylen}))
             add_arg(r, m->key, data_value(val_copy(m->value)));
     next:;
     }
-    val_each(m, n->cls->hidden)
-    {
-        if (val_is_str(m->value, "UNIQUE_ID"))
-            add_arg(r, m->key, data_value(val_str(n->id)));
-        else if (val_is_str(m->value, "PROMPT"))
-            add_arg(r, m->key, data_value(val_copy(x->shown)));
-        else if (val_is_str(m->value, "EXTRA_PNGINFO")) {
-            struct val *info = val_copy(val_get(x->prompt->extra, "extra_pnginfo"));
+    while (json_next(&hidden, &k, &v)) {
+        struct val *is = NULL;
+        char *name;
 
-            add_arg(r, m->key, data_value(info ? info : val_null()));
-        }
+        if (json_str_eq(v, "UNIQUE_ID"))
+            is = val_str(n->id);
+        else if (json_str_eq(v, "PROMPT"))
+            is = val_copy(x->shown);
+        else if (json_str_eq(v, "EXTRA_PNGINFO"))
+            is = val_copy(val_get(x->prompt->extra, "extra_pnginfo"));
+        else
+            continue;
+        name = json_strdup(k);
+        add_arg(r, name, data_value(is ? is : val_null()));
+        free(name);
     }
 }
 
@@ -410,7 +415,7 @@ static bool blocked(struct exec *x, struct xnode *n)
 {
     struct data *out[NODE_MAX_OUT];
     const char *message = NULL;
-    size_t outs = n->cls->output ? n->cls->output->len : 0;
+    size_t outs = n->cls->info->n_outputs;
     bool hit = false;
 
     for (size_t i = 0; i < x->run.args && !hit; i++)

@@ -17,14 +17,9 @@ static void reply_all_classes(struct http_req *r, void *arg)
 
     buf_putc(&b, '{');
     for (size_t i = 0; i < n; i++) {
-        struct val *info = node_info(&c[i], &s->files, &s->models);
-
         if (i > 0)
             buf_puts(&b, ", ");
-        json_put_str(&b, c[i].name);
-        buf_puts(&b, ": ");
-        val_put(&b, info);
-        val_free(info);
+        node_put_info(&b, &c[i], &s->files, &s->models);
     }
     buf_putc(&b, '}');
     reply_json(r, 200, &b);
@@ -47,16 +42,10 @@ void get_object_info_one(struct sim_server *s, struct http_req *r, const char *r
     const struct node_class *c = NULL;
 
     if (http_unescape(rest, strlen(rest), false, &name) == 0)
-        c = node_find(buf_str(&name));
+        c = node_find(str_of(buf_str(&name)));
     buf_putc(&b, '{');
-    if (c) {
-        struct val *info = node_info(c, &s->files, &s->models);
-
-        json_put_str(&b, c->name);
-        buf_puts(&b, ": ");
-        val_put(&b, info);
-        val_free(info);
-    }
+    if (c)
+        node_put_info(&b, c, &s->files, &s->models);
     buf_putc(&b, '}');
     buf_free(&name);
     reply_json(r, 200, &b);
