@@ -432,14 +432,14 @@ void get_internal_logs_raw(struct sim_server *s, struct http_req *r, const char 
 
 static void logs_read(struct http_req *r, struct bytes *body, void *arg)
 {
-    struct val *v = val_parse(body->data, body->len, NULL);
+    struct json v;
 
     (void)arg;
-    if (v && val_get(v, "clientId") && val_get(v, "enabled"))
+    if (json_check(body->data, body->len, NULL, &v, NULL) == 0 && json_get(v, "clientId").p &&
+        json_get(v, "enabled").p)
         http_reply_empty(r, 200);
     else
         reply_500(r);
-    val_free(v);
 }
 
 /* Taken note of and nothing more: this server writes no log worth sending. */

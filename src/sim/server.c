@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "comfy/events.h"
 #include "sim/server_impl.h"
 
 #define INLINE_WORK (256u << 10) /* samples: up to here a node's work is done on the loop */
@@ -44,7 +45,7 @@ static void queue_changed(void *arg)
     struct sim_server *s = arg;
     struct buf b = BUF_INIT;
 
-    exec_put_status(&b, prompts_remaining(&s->prompts), NULL);
+    event_put_status(&b, (int64_t)prompts_remaining(&s->prompts), NULL);
     hub_text(s->hub, NULL, b.data, b.len);
     buf_free(&b);
 }
@@ -70,13 +71,11 @@ static void greet(void *arg, const char *sid, struct ws *w)
     struct buf b = BUF_INIT;
     const char *node;
 
-    exec_put_status(&b, prompts_remaining(&s->prompts), sid);
+    event_put_status(&b, (int64_t)prompts_remaining(&s->prompts), sid);
     ws_send_text(w, b.data, b.len);
     if (exec_current(s->exec, sid, &node)) {
         buf_clear(&b);
-        buf_puts(&b, "{\"type\": \"executing\", \"data\": {\"node\": ");
-        json_put_str(&b, node);
-        buf_puts(&b, "}}");
+        event_put_executing(&b, node, NULL, NULL);
         ws_send_text(w, b.data, b.len);
     }
     buf_free(&b);
