@@ -10,8 +10,9 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "comfy/names.h"
 
-enum files_dir { FILES_INPUT, FILES_OUTPUT, FILES_TEMP, FILES_USER };
+enum files_dir { FILES_INPUT = NAME_INPUT, FILES_OUTPUT = NAME_OUTPUT, FILES_TEMP = NAME_TEMP, FILES_USER };
 
 struct files {
     char *base; /* absolute */

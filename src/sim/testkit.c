@@ -222,7 +222,7 @@ struct val *kit_history(struct kit *k, const char *id)
     history_put_one(&k->prompts, &b, id);
     all = val_parse(b.data, b.len, NULL);
     assert_non_null(all);
-    one = val_take(all, id);
+    one = val_copy(val_get(all, id));
     val_free(all);
     buf_free(&b);
     return one;

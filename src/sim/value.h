@@ -52,11 +52,6 @@ void val_push(struct val *arr, struct val *item);
 /* Puts or replaces; takes over value. */
 void val_set(struct val *obj, const char *key, struct val *value);
 void val_setn(struct val *obj, const char *key, size_t n, struct val *value);
-bool val_del(struct val *obj, const char *key);
-/* Takes the value out: it is the caller's. NULL if absent. */
-struct val *val_take(struct val *obj, const char *key);
-/* Replace what v is with what from is; from is used up. */
-void val_become(struct val *v, struct val *from);
 
 struct val *val_get(const struct val *obj, const char *key); /* NULL: absent, or not an object */
 struct val *val_getn(const struct val *obj, const char *key, size_t n);
@@ -72,7 +67,6 @@ bool val_is_link(const struct val *v);
 /* The number, if it is one (bool too). Integers beyond a double's precision are rounded. */
 bool val_number(const struct val *v, double *out);
 bool val_int64(const struct val *v, int64_t *out);
-bool val_equal(const struct val *a, const struct val *b);
 
 /* As json.dumps() writes it. Appended. */
 void val_put(struct buf *b, const struct val *v);
