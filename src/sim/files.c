@@ -16,7 +16,7 @@
 
 #define READ_MAX (256u << 20)
 
-static const char *const dir_names[] = {"input", "output", "temp", "user"};
+static const char *const dir_names[] = {"input", "output", "temp", "user/default"};
 
 int files_dir_parse(const char *s)
 {
@@ -194,20 +194,23 @@ int files_read(const char *path, struct buf *out, struct err *e)
     return n == 0 ? 0 : -1;
 }
 
-int files_write(const char *path, const void *data, size_t n, struct err *e)
+int files_make_folder_of(const char *path, struct err *e)
 {
     const char *slash = strrchr(path, '/');
+    char *dir = xstrndup(path, (size_t)(slash - path));
+    int rc = make_dirs(dir, e);
+
+    free(dir);
+    return rc;
+}
+
+int files_write(const char *path, const void *data, size_t n, struct err *e)
+{
     const char *p = data;
     int fd, rc = 0;
 
-    if (slash && slash > path) {
-        char *dir = xstrndup(path, (size_t)(slash - path));
-
-        rc = make_dirs(dir, e);
-        free(dir);
-        if (rc < 0)
-            return -1;
-    }
+    if (files_make_folder_of(path, e) < 0)
+        return -1;
     fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
         return err_errno(e, errno, "%s", path);

@@ -1,8 +1,6 @@
 /* POST /prompt and what is asked about prompts afterwards. */
-#include <iconv.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/log.h"
 #include "base/uuid.h"
@@ -11,110 +9,6 @@
 #include "comfy/splice.h"
 #include "sim/check.h"
 #include "sim/server_impl.h"
-
-/* Each request that has a body of JSON: the body, then this. */
-typedef void body_cb(struct sim_server *s, struct http_req *r, struct json body);
-
-struct reading {
-    struct sim_server *s;
-    body_cb *cb;
-    bool lenient; /* /interrupt: what is no JSON is as good as {} */
-    struct buf body;
-};
-
-/* Another charset than UTF-8, if the Content-Type names one (aiohttp decodes by it). */
-static char *charset_of(const struct http_req *r)
-{
-    const char *type = http_req_header(r, "Content-Type"), *at = type ? strcasestr(type, "charset=") : NULL;
-    size_t n;
-
-    if (!at)
-        return NULL;
-    at += strlen("charset=") + (at[strlen("charset=")] == '"');
-    n = strcspn(at, "\"; ");
-    if (n == 0 || n > 20 || strncasecmp(at, "utf-8", n) == 0 || strncasecmp(at, "utf8", n) == 0)
-        return NULL;
-    /* Python's name, which iconv does not know */
-    return n == 7 && strncasecmp(at, "latin-1", n) == 0 ? xstrdup("ISO-8859-1") : xstrndup(at, n);
-}
-
-/* The body in UTF-8, in its own place. */
-static bool decode(const struct http_req *r, struct buf *body)
-{
-    char *charset = charset_of(r), *in = body->data, *out;
-    iconv_t cd = charset ? iconv_open("UTF-8", charset) : NULL;
-    size_t left = body->len, room = body->len * 3 + 16, space = room;
-    struct buf text = BUF_INIT;
-    bool ok;
-
-    free(charset);
-    if (!cd)
-        return true;
-    if (cd == (iconv_t)-1)
-        return false;
-    buf_reserve(&text, room);
-    out = text.data;
-    ok = iconv(cd, &in, &left, &out, &space) != (size_t)-1 && left == 0;
-    text.len = room - space;
-    iconv_close(cd);
-    buf_free(body);
-    *body = text;
-    return ok;
-}
-
-static void reading_free(struct reading *rd)
-{
-    buf_free(&rd->body);
-    free(rd);
-}
-
-static void read_gone(struct http_req *r, void *arg)
-{
-    (void)r;
-    reading_free(arg);
-}
-
-static void read_done(struct http_req *r, struct reading *rd)
-{
-    static const struct json_limits limits = {JSON_MAX_DEPTH, 1u << 20};
-    struct json v;
-
-    if (decode(r, &rd->body) && json_check(buf_str(&rd->body), rd->body.len, &limits, &v, NULL) == 0)
-        rd->cb(rd->s, r, v);
-    else if (rd->lenient)
-        rd->cb(rd->s, r, (struct json){"{}", 2});
-    else
-        reply_500(r);
-}
-
-/* The limit is kept here and not by the HTTP server, because aiohttp's 413 has a text of its own. */
-static void read_more(struct http_req *r, const void *data, size_t n, bool fin, void *arg)
-{
-    struct reading *rd = arg;
-
-    if (rd->body.len + n > MAX_UPLOAD) {
-        http_on_abort(r, NULL, NULL);
-        reading_free(rd);
-        reply_413(r);
-        return;
-    }
-    buf_put(&rd->body, data, n);
-    if (!fin)
-        return;
-    http_on_abort(r, NULL, NULL);
-    read_done(r, rd);
-    reading_free(rd);
-}
-
-static void read_json(struct sim_server *s, struct http_req *r, body_cb *cb, bool lenient)
-{
-    struct reading *rd = xcalloc(1, sizeof(*rd));
-
-    *rd = (struct reading){.s = s, .cb = cb, .lenient = lenient};
-    http_on_abort(r, read_gone, rd);
-    http_body_limit(r, INT64_MAX);
-    http_body_read(r, read_more, rd);
-}
 
 /* Something that Python's `in` and `for` take. */
 static bool is_container(struct json v)
@@ -284,6 +178,7 @@ void post_prompt(struct sim_server *s, struct http_req *r, const char *rest)
     enum fault_kind fault = faults_choose(&s->faults, kinds, ARRAY_LEN(kinds));
 
     (void)rest;
+    server_log(s, "got prompt\n");
     if (fault == FAULT_REJECT) /* what a server says that lacks a file */
         reply_refusal(r, "prompt_outputs_failed_validation", "Prompt outputs failed validation",
                       "Value not in list: ckpt_name: 'injected fault' not in []");
@@ -358,7 +253,7 @@ static void edit_queue(struct sim_server *s, struct http_req *r, struct json bod
     if (del.p && !each_id(del, delete_pending, &s->prompts))
         reply_500(r);
     else
-        http_reply_empty(r, 200);
+        reply_empty(r, 200);
 }
 
 void post_queue(struct sim_server *s, struct http_req *r, const char *rest)
@@ -380,7 +275,7 @@ static void edit_history(struct sim_server *s, struct http_req *r, struct json b
     if (del.p && (has_unhashable(del) || !each_id(del, history_delete, &s->prompts)))
         reply_500(r);
     else
-        http_reply_empty(r, 200);
+        reply_empty(r, 200);
 }
 
 void post_history(struct sim_server *s, struct http_req *r, const char *rest)
@@ -453,7 +348,7 @@ static void interrupt(struct sim_server *s, struct http_req *r, struct json body
     }
     if (!json_truthy(id) || (s->prompts.running && json_str_eq(id, s->prompts.running->id)))
         exec_interrupt(s->exec);
-    http_reply_empty(r, 200);
+    reply_empty(r, 200);
 }
 
 void post_interrupt(struct sim_server *s, struct http_req *r, const char *rest)
@@ -471,7 +366,7 @@ static void free_models(struct sim_server *s, struct http_req *r, struct json bo
     s->unload_models = s->unload_models || json_truthy(json_get(body, "unload_models"));
     s->free_memory = s->free_memory || json_truthy(json_get(body, "free_memory"));
     server_kick(s);
-    http_reply_empty(r, 200);
+    reply_empty(r, 200);
 }
 
 void post_free(struct sim_server *s, struct http_req *r, const char *rest)
