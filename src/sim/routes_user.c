@@ -476,7 +476,7 @@ static void store_userdata(struct sim_server *s, struct http_req *r, const struc
     else if (query_is(r, "overwrite", "false") && access(path.data, F_OK) == 0)
         reply_text(r, 409, "File already exists");
     else if (files_write(path.data, buf_str(body), body->len, NULL) < 0)
-        reply_500(r);
+        reply_empty(r, 400);
     else
         reply_stored(s, r, path.data);
     buf_free(&path);
