@@ -279,6 +279,19 @@ static int compare_digits(struct json a, struct json b)
     return an ? -c : c;
 }
 
+/* Exact, as in Python: 2**53 + 1 is more than float(2**53 + 1). */
+static int compare_int_float(struct json i, double d)
+{
+    double whole = trunc(d);
+    char digits[400];
+    int c;
+
+    if (isinf(d))
+        return d > 0 ? -1 : 1;
+    c = compare_digits(i, (struct json){digits, (size_t)snprintf(digits, sizeof(digits), "%.0f", whole)});
+    return c ? c : (whole > d) - (whole < d);
+}
+
 bool py_compare(struct json a, struct json b, int *cmp)
 {
     double x, y;
@@ -295,7 +308,13 @@ bool py_compare(struct json a, struct json b, int *cmp)
     py_float(b, &y, NULL);
     if (isnan(x) || isnan(y))
         return false;
-    *cmp = (x > y) - (x < y);
+    if (json_is_int_literal(a))
+        *cmp = compare_int_float(a, y);
+    else if (json_is_int_literal(b))
+        *cmp = -compare_int_float(b, x);
+    else
+        *cmp = (x > y) - (x < y);
+    *cmp = (*cmp > 0) - (*cmp < 0);
     return true;
 }
 

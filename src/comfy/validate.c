@@ -39,6 +39,7 @@ struct walk {
 struct raised {
     const char *type;
     struct buf text;
+    char custom[32]; /* what type is, when VALIDATE_INPUTS chose it */
 };
 
 /* ---- errors ------------------------------------------------------------------------------------------- */
@@ -500,8 +501,11 @@ static int check_custom(struct walk *k, size_t node, struct raised *x)
         jsonw_strn(&w, buf_str(&input), input.len);
         verror_end(&k->c, &v->errors, &w);
     }
-    if (verdict == 3)
-        raise_py(x, "RuntimeError", buf_str(&why));
+    if (verdict == 3) {
+        raise_py(x, NULL, buf_str(&why));
+        snprintf(x->custom, sizeof(x->custom), "%s", buf_str(&input));
+        x->type = x->custom;
+    }
     buf_free(&input);
     buf_free(&why);
     buf_free(&details);

@@ -21,7 +21,7 @@ enum validate_dialect {
 };
 
 /* VALIDATE_INPUTS of a node's class. 0: valid, or the class has none; 1: it returned text (put into why); 2:
- * it returned False; 3: it raised (message in why, type RuntimeError). `input` is the input it speaks of. */
+ * it returned False; 3: it raised (message in why). `input` is the input it speaks of, or what type it raised. */
 typedef int validate_custom_cb(void *arg, const struct graph *g, size_t node, const struct object_class *c,
                                struct buf *input, struct buf *why);
 

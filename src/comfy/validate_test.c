@@ -40,7 +40,7 @@ static int custom(void *arg, const struct graph *g, size_t node, const struct ob
         return 1;
     }
     if (str_is(c->name, "RaisingValidate") && json_int(json_get(inputs, "value"), &v) && v >= 1 && v <= 3) {
-        buf_puts(input, "value");
+        buf_puts(input, v == 3 ? "RuntimeError" : "value");
         buf_puts(why, v == 1 ? "value must not be 1" : v == 3 ? "validator blew up" : "");
         return (int)v;
     }

@@ -12,34 +12,67 @@ struct checker {
     struct object_info *loaders; /* those of the graph's classes whose lists of files are read anew */
 };
 
+static int raised(struct buf *type, const char *name)
+{
+    buf_clear(type);
+    buf_puts(type, name);
+    return 3;
+}
+
+static int check_file(const struct checker *k, struct json v, struct buf *input, struct buf *why)
+{
+    struct buf name = BUF_INIT;
+    int verdict = 0;
+
+    if (json_type(v) != JSON_STRING) { /* a link has no value yet: None */
+        buf_printf(why, "'%s' object has no attribute 'endswith'",
+                   graph_link(v, NULL, NULL) ? "NoneType" : py_type_name(v));
+        return raised(input, "AttributeError");
+    }
+    json_str(v, &name);
+    if (!files_exists(k->files, buf_str(&name))) {
+        buf_printf(why, "Invalid image file: %s", buf_str(&name));
+        verdict = 1;
+    }
+    buf_free(&name);
+    return verdict;
+}
+
+/* What the test node RaisingValidate says of its value. */
+static int check_raising(struct json v, struct buf *input, struct buf *why)
+{
+    struct buf text = BUF_INIT;
+    bool whole = json_type(v) < JSON_ARRAY && py_int(v, &text, NULL);
+    int verdict = whole && text.len == 1 && *text.data >= '1' && *text.data <= '3' ? *text.data - '0' : 0;
+
+    buf_free(&text);
+    if (verdict == 1)
+        buf_puts(why, "value must not be 1");
+    if (verdict != 3)
+        return verdict;
+    buf_puts(why, "validator blew up");
+    return raised(input, "RuntimeError");
+}
+
 /* VALIDATE_INPUTS of the few classes that have one. */
 static int check_own(void *arg, const struct graph *g, size_t node, const struct object_class *c,
                      struct buf *input, struct buf *why)
 {
-    const struct checker *k = arg;
     const struct node_class *cls = node_find(c->name);
-    struct json v =
-        cls->check_input ? json_get(graph_at(g, node)->inputs, cls->check_input) : (struct json){NULL, 0};
-    struct json inner = json_get(v, "__value__");
-    struct buf text = BUF_INIT;
-    int verdict = 0;
+    struct json v, inner;
 
-    v = inner.p ? inner : v;
-    if (cls->check == CHECK_NONE || !v.p || json_type(v) == JSON_ARRAY)
+    if (cls->check == CHECK_NONE)
         return 0;
+    v = json_get(graph_at(g, node)->inputs, cls->check_input);
+    inner = json_get(v, "__value__");
     buf_puts(input, cls->check_input);
-    if (cls->check == CHECK_FILE) {
-        py_put_str(&text, v);
-        if (json_type(v) != JSON_STRING || !files_exists(k->files, buf_str(&text))) {
-            buf_printf(why, "Invalid image file: %s", buf_str(&text));
-            verdict = 1;
-        }
-    } else if (py_int(v, &text, NULL)) {
-        verdict = text.len == 1 && *text.data >= '1' && *text.data <= '3' ? *text.data - '0' : 0;
-        buf_puts(why, verdict == 1 ? "value must not be 1" : verdict == 3 ? "validator blew up" : "");
+    if (!v.p) {
+        buf_printf(why, "%s.VALIDATE_INPUTS() missing 1 required positional argument: '%s'",
+                   str_is(c->name, "LoadImageOutput") ? "LoadImage" : cls->name, cls->check_input);
+        return raised(input, "TypeError");
     }
-    buf_free(&text);
-    return verdict;
+    v = inner.p ? inner : v;
+    return cls->check == CHECK_FILE ? check_file(arg, v, input, why) : check_raising(v, input, why);
 }
 
 static const struct object_class *class_of(void *arg, struct str name)

@@ -246,6 +246,15 @@ static void lists_and_own_checks(void **state)
     expect(k, LOAD("there.png"), "200 [\"2\"] {}");
     holds(k, LOAD("../../../../etc/passwd"), "Invalid image file"); /* nothing outside the folders exists */
     holds(k, LOAD("/etc/passwd"), "Invalid image file");
+    holds(k, "{\"1\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": 5}}, " SAVE("[\"1\", 0]") "}",
+          "\"exception_message\": \"'int' object has no attribute 'endswith'\", \"exception_type\": "
+          "\"AttributeError\"");
+    holds(k,
+          "{\"1\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": [\"1\", 0]}}, " SAVE(
+              "[\"1\", 0]") "}",
+          "'NoneType' object has no attribute 'endswith'");
+    holds(k, "{\"1\": {\"class_type\": \"LoadImage\", \"inputs\": {}}, " SAVE("[\"1\", 0]") "}",
+          "LoadImage.VALIDATE_INPUTS() missing 1 required positional argument: 'image'");
 #define RAISING(v) "{\"1\": {\"class_type\": \"RaisingValidate\", \"inputs\": {\"value\": " v "}}}"
     holds(k, RAISING("1"), FAILED("Custom validation failed for node: value - value must not be 1"));
     holds(k, RAISING("2"), FAILED("Custom validation failed for node: value"));
