@@ -294,7 +294,7 @@ static int compare_int_float(struct json i, double d)
 
 bool py_compare(struct json a, struct json b, int *cmp)
 {
-    double x, y;
+    double x = 0, y = 0;
 
     if (!is_number(a) || !is_number(b))
         return false;

@@ -98,14 +98,17 @@ static void read_done(struct http_req *r, struct reading *rd)
     static const struct json_limits limits = {JSON_MAX_DEPTH, 1u << 20};
     struct json v;
 
-    if (!unpack(r, &rd->body))
-        reply_500(r);
-    else if (rd->raw)
+    bool ok = unpack(r, &rd->body);
+
+    if (ok && rd->raw) {
         rd->raw(rd->s, r, &rd->body);
-    else if (decode(r, &rd->body) && json_check(buf_str(&rd->body), rd->body.len, &limits, &v, NULL) == 0)
+        return;
+    }
+    ok = ok && decode(r, &rd->body) && json_check(buf_str(&rd->body), rd->body.len, &limits, &v, NULL) == 0;
+    if (!ok && rd->lenient)
+        v = (struct json){"{}", 2};
+    if (ok || rd->lenient)
         rd->json(rd->s, r, v);
-    else if (rd->lenient)
-        rd->json(rd->s, r, (struct json){"{}", 2});
     else
         reply_500(r);
 }

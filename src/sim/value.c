@@ -78,11 +78,12 @@ static void member_free(struct val_member *m)
     free(m);
 }
 
-/* Everything inside, not v itself. */
-static void val_empty(struct val *v)
+void val_free(struct val *v)
 {
     struct val_member *m, *next;
 
+    if (!v)
+        return;
     for (size_t i = 0; v->type == VAL_ARR && i < v->len; i++)
         val_free(v->item[i]);
     HASH_ITER(hh, v->members, m, next) {
@@ -91,13 +92,6 @@ static void val_empty(struct val *v)
     }
     free(v->item);
     free(v->text);
-}
-
-void val_free(struct val *v)
-{
-    if (!v)
-        return;
-    val_empty(v);
     free(v);
 }
 
@@ -106,7 +100,7 @@ void val_push(struct val *arr, struct val *item)
     assert(arr->type == VAL_ARR);
     if (arr->len == arr->cap) {
         arr->cap = arr->cap ? arr->cap * 2 : 4;
-        arr->item = xrealloc(arr->item, arr->cap * sizeof(*arr->item));
+        arr->item = xrealloc(arr->item, arr->cap * sizeof(struct val *));
     }
     arr->item[arr->len++] = item;
 }
@@ -161,15 +155,15 @@ static struct val *read_number(struct json j)
 {
     struct val *v;
     double d = 0;
-    size_t sign = j.p[0] == '-';
 
     if (!json_is_int_literal(j)) {
         json_double(j, &d);
         return val_float(d);
     }
-    if (sign && j.n == 2 && j.p[1] == '0')
-        sign = 0, j.p++, j.n--; /* -0 is the integer 0 */
-    v = val_strn(j.p, j.n);
+    if (j.n == 2 && j.p[0] == '-' && j.p[1] == '0')
+        v = val_str("0"); /* -0 is the integer 0 */
+    else
+        v = val_strn(j.p, j.n);
     v->type = VAL_INT;
     return v;
 }

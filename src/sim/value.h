@@ -39,14 +39,14 @@ struct val *val_read(struct json j);
 struct val *val_parse(const char *text, size_t n, struct err *e);
 struct val *val_null(void);
 struct val *val_bool(bool b);
-struct val *val_int(int64_t v);
-struct val *val_float(double v);
+struct val *val_int(int64_t i);
+struct val *val_float(double d);
 struct val *val_str(const char *s);
 struct val *val_strn(const char *s, size_t n);
 struct val *val_arr(void);
 struct val *val_obj(void);
-struct val *val_copy(const struct val *v); /* NULL stays NULL */
-void val_free(struct val *v);              /* NULL is fine */
+struct val *val_copy(const struct val *from); /* NULL stays NULL */
+void val_free(struct val *v);                 /* NULL is fine */
 
 void val_push(struct val *arr, struct val *item);
 /* Puts or replaces; takes over value. */
@@ -55,7 +55,7 @@ void val_setn(struct val *obj, const char *key, size_t n, struct val *value);
 
 struct val *val_get(const struct val *obj, const char *key); /* NULL: absent, or not an object */
 struct val *val_getn(const struct val *obj, const char *key, size_t n);
-size_t val_count(const struct val *obj);
+size_t val_count(const struct val *v);
 #define val_each(m, obj)                                                                                     \
     for (struct val_member *m = (obj) && (obj)->type == VAL_OBJ ? (obj)->members : NULL; m;                  \
          m = (struct val_member *)m->hh.next)
