@@ -101,7 +101,7 @@ void http_reply_bytes(struct http_req *r, int status, const char *type,
                       struct bytes *body); /* takes a reference */
 void http_reply_empty(struct http_req *r, int status);
 
-/* In pieces. length -1: chunked (HTTP/1.0: until close). */
+/* In pieces. length -1: chunked (HTTP/1.0: until close); to HEAD it says nothing of the length then. */
 void http_start(struct http_req *r, int status, const char *type, int64_t length);
 void http_send(struct http_req *r, const void *data, size_t n);
 void http_send_bytes(struct http_req *r, struct bytes *b);
