@@ -8,6 +8,8 @@ import contextlib
 import hashlib
 import io
 import json
+import os
+import random
 import uuid
 
 import aiohttp
@@ -47,14 +49,24 @@ class Told:
 
 
 class Books:
-    def __init__(self, rng):
+    """total: so many jobs in all; without it windows go on until `closing` is set."""
+
+    def __init__(self, rng, total=None):
         self.rng = rng
+        self.total = total
         self.jobs = {}  # id -> Told: a 200 was read
         self.asked = set()  # colors of submits; some were never answered
         self.wrong = []
         self.count = collections.Counter()
         self.closing = False  # no new jobs; from here on the gateway lives
         self.news = asyncio.Condition()
+
+    def more(self):
+        """Is another job to be submitted? Then it counts."""
+        if self.total is None:
+            return not self.closing
+        self.total -= 1
+        return self.total >= 0
 
     def color(self):
         while True:
@@ -190,7 +202,7 @@ class Window:
         await self.books.tell("completed")
 
     async def slot(self):
-        while not self.books.closing:
+        while self.books.more():
             job_id = await self.submit()
             if job_id:
                 await self.follow(job_id)
@@ -249,20 +261,21 @@ class Window:
             self.books.count["sockets lost"] += 1
             await asyncio.sleep(self.books.rng.uniform(0, 0.05))
 
-    async def told(self, job_id):
-        while job_id and not self.books.jobs[job_id].last:
+    async def all_told(self, ids):
+        while any(not self.books.jobs[k].last for k in ids if k in self.books.jobs):
             await asyncio.sleep(0.02)
 
     async def run(self):
-        """Until Books.closing, and every accepted job is completed; then one more, whose end comes after those of all
-        others, at the latest when the listener's patience ends."""
+        """Until there are no more jobs and every accepted one is completed; then all it is told about them."""
         async with self.c:
             checks = []
             ear = asyncio.create_task(self.listen(checks))
             await asyncio.gather(*(self.slot() for _ in range(self.slots)))
-            last = await self.submit()
+            wanted = self.jobs
+            if self.books.total is None:  # what a killed gateway was about to tell, nobody tells: one more, told after it
+                wanted = {await self.submit()}
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.told(last), 30)
+                await asyncio.wait_for(self.all_told(wanted), 30)
             ear.cancel()
             await asyncio.gather(ear, return_exceptions=True)
             await asyncio.gather(*checks)
@@ -274,3 +287,73 @@ def apart(windows):
         for other in windows:
             for job_id in w.heard & other.jobs if other is not w else ():
                 w.books.blame("%s was told to a window that has not submitted it", job_id)
+
+
+# ---- a fixed number of jobs, in front of a fleet that is in trouble ---------------------------------------------------
+
+
+def new_books(total):
+    seed = int(os.environ.get("COMFYMUX_SEED", random.randrange(1 << 32)))
+    return seed, Books(random.Random(seed), total)
+
+
+def lasting(seconds):
+    """A maker of jobs that take about this long, in steps of 50 ms."""
+
+    def graph(color, rng):
+        steps = max(1, round(rng.uniform(0.5, 1.5) * seconds / 0.05))
+        return graphs.slow(steps=steps, seconds=0.05, color=color, seed=color, prefix="ComfyUI")
+
+    return graph
+
+
+async def all_of(url, books, graph, slots=4, beside=None):
+    """Windows submit until there are enough jobs; beside(enough) goes on until that event is set. (records, history)"""
+    windows = [Window(n, url, books, slots=slots, graph=graph, chosen=1) for n in range(4)]
+    enough = asyncio.Event()
+    trouble = asyncio.create_task(beside(enough)) if beside else None
+    await asyncio.gather(*(w.run() for w in windows))
+    enough.set()
+    if trouble:
+        await trouble
+    apart(windows)
+    async with Client(url) as c:
+        return (await c.get("/mux/v1/jobs", limit=1000))["jobs"], await c.get("/history")
+
+
+def judge(books, total, listed):
+    """Every job succeeded, is listed once with one image, was told once, and only pictures of that image were seen."""
+    records, history = listed
+    ids = collections.Counter(r["id"] for r in records)
+    assert not books.wrong, "%d contradictions:\n%s" % (len(books.wrong), "\n".join(books.wrong[:20]))
+    assert books.count["answers lost"] == 0
+    assert len(books.jobs) == total and set(ids) == set(books.jobs) == set(history) and set(ids.values()) == {1}
+    for r in records:
+        told = books.jobs[r["id"]]
+        ends = [t["state"] for t in r["timeline"] if t["state"] in ("succeeded", "failed", "canceled", "expired")]
+        assert r["state"] == "succeeded" and ends == ["succeeded"], r
+        assert len(r["outputs"]) == 1 and len(images(history[r["id"]])) == 1, r
+        assert told.ends == ["execution_success"] and told.last == 1, (r["id"], told.ends, told.last)
+        assert len(told.pictures) == 1
+        assert [a["error"] is None for a in r["attempts"]] == [False] * (r["attempt"] - 1) + [True], r
+
+
+def faults_of(records):
+    """(server, code) -> attempts that ended so."""
+    return collections.Counter((a["server"], a["error"]["code"]) for r in records for a in r["attempts"] if a["error"])
+
+
+def killed_now_and_then(books, server, every, down):
+    """For all_of(): SIGKILL every so many seconds, and a new start at most `down` seconds later."""
+
+    async def trouble(enough):
+        while True:
+            with contextlib.suppress(asyncio.TimeoutError):
+                return await asyncio.wait_for(enough.wait(), every)
+            server.kill()
+            books.count["kills"] += 1
+            await asyncio.sleep(books.rng.uniform(0, down))
+            server.start()
+            await asyncio.to_thread(server.wait_ready, 120)
+
+    return trouble
