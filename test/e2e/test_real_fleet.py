@@ -218,7 +218,7 @@ def test_one_server_is_killed_every_ten_seconds(shared, capsys):
     async def flow():
         before = await known()
         victim = killed_now_and_then(books, servers[0], 10, 0)
-        records, history = await all_of(url, books, lasting(0.8), beside=victim)
+        records, history = await all_of(url, books, lasting(0.7), beside=victim)
         await known()  # it is up again for the next test
         return ([r for r in records if r["id"] not in before],
                 {k: entry for k, entry in history.items() if k not in before})

@@ -82,7 +82,7 @@ def test_one_of_four_is_killed_every_five_seconds(tmp_path, capsys):
     async def flow(url, victim):
         async with Client(url) as c:
             await c.until_all_up()
-        return await all_of(url, books, lasting(0.6), beside=killed_now_and_then(books, victim, 5, 2))
+        return await all_of(url, books, lasting(0.45), beside=killed_now_and_then(books, victim, 5, 2))
 
     try:
         many = [targets.sim_process(1, ["--name", "p%d_" % i, "--state", tmp_path / str(i)]) for i in range(SERVERS)]
