@@ -10,6 +10,7 @@ import io
 import json
 import os
 import random
+import time
 import uuid
 
 import aiohttp
@@ -19,6 +20,7 @@ import graphs
 from comfy_client import Client, images
 
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
+NEVER = 180  # seconds, a safety net
 GONE = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
@@ -197,7 +199,10 @@ class Window:
         return True
 
     async def follow(self, job_id):
+        deadline = time.monotonic() + NEVER
         while not await self.look(job_id):
+            if time.monotonic() > deadline:
+                return self.books.blame("%s was accepted, and never ended", job_id)
             await asyncio.sleep(self.books.rng.uniform(0.01, 0.05))
         await self.books.tell("completed")
 
