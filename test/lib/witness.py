@@ -20,7 +20,7 @@ import graphs
 from comfy_client import Client, images
 
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
-NEVER = 180  # seconds, a safety net
+NEVER = 90  # seconds, a safety net
 GONE = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
