@@ -208,6 +208,18 @@ void runner_stop(struct runner *r)
 {
     fleet_listen(r->env.fleet, NULL, NULL);
     r->stopped = true;
+    /* A cancel that is not committed yet is decided by the next start; who waits for it need not. */
+    list_for_each(it, &r->jobs) {
+        struct runner_job *j = list_entry(it, struct runner_job, in_order);
+
+        list_for_each_safe(at, &j->cancels) {
+            struct cancel *c = list_entry(at, struct cancel, link);
+
+            list_remove(at);
+            c->cb(false, c->arg);
+            free(c);
+        }
+    }
 }
 
 void runner_free(struct runner **rp)
@@ -413,7 +425,7 @@ bool runner_cancel(struct runner *r, const char *tenant, const char *id, const c
     struct job_event ev = {.kind = JOB_EV_CANCEL, .message = message};
     bool first;
 
-    if (j == NULL || (tenant && strcmp(tenant, j->s.tenant) != 0))
+    if (j == NULL || r->stopped || (tenant && strcmp(tenant, j->s.tenant) != 0))
         return false;
     first = list_empty(&j->cancels);
     if (cb) {

@@ -66,7 +66,7 @@ struct runner *runner_new(const struct runner_env *env, const struct runner_conf
 void runner_start(struct runner *r, void (*ready)(enum store_status st, void *arg), void *arg);
 void runner_set_config(struct runner *r, const struct runner_config *cfg);
 /* The process is about to end: from now on nothing is decided and nothing is asked; what was asked may still be
- * answered. To be called before the fleet and the store are closed. */
+ * answered. Those who wait for a cancel are answered false. To be called before the fleet and the store are closed. */
 void runner_stop(struct runner *r);
 /* After the store and the fleet have been closed: every call has been answered, or never will be (a test's
  * crash). Jobs stay as the store has them. */
