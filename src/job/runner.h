@@ -77,9 +77,10 @@ void runner_tick(struct runner *r);
  * done. The callback runs after the commit; the job may be dispatched as soon as it returns. */
 bool runner_submit(struct runner *r, const struct store_submit *in, store_submitted_cb *cb, void *arg);
 
-/* Cancel a live job; false if there is none of that id (and tenant; NULL: any): ask the store. Otherwise cb
- * runs once when it has ended: canceled true if this (or another) cancel ended it, so that no output of it
- * will be seen; false if it came to its end first. message: for the record ("canceled by the client"). */
+/* Cancel a live job, or one whose submit the store has not answered yet; false if there is none of that id (and
+ * tenant; NULL: any): ask the store. Otherwise cb runs once when it has ended: canceled true if this (or another)
+ * cancel ended it, so that no output of it will be seen; false if it came to its end first, or was not accepted.
+ * message: for the record ("canceled by the client"). */
 typedef void runner_cancel_cb(bool canceled, void *arg);
 bool runner_cancel(struct runner *r, const char *tenant, const char *id, const char *message,
                    runner_cancel_cb *cb, void *arg);
