@@ -428,3 +428,71 @@ def test_canceled_and_killed_at_once(capsys):
     with capsys.disabled():
         print("\nseed %d: %d kills, %d told to be canceled before" % (seed, KILLS, total))
     assert total >= KILLS
+
+
+def test_canceled_the_moment_it_exists(capsys):
+    """Asked for until there is such a job: the first answer that is no 404 says that it is canceled, or has ended."""
+    seed, rng = seeded()
+    answers = collections.Counter()
+
+    async def one(c):
+        job_id = fresh_id(rng)
+        submit = asyncio.create_task(c.submit(graphs.save(color=rng.randrange(1 << 24)), prompt_id=job_id))
+        while True:
+            status, record = await c.post("/mux/v1/jobs/%s/cancel" % job_id, None)
+            answers["404" if status == 404 else record["state"]] += 1
+            if status == 200:
+                break
+            assert status == 404, (status, record)
+        await submit
+        assert record["state"] in ENDED, "the answer to a cancel: %s" % record["state"]
+        assert (await c.record(job_id))["state"] == record["state"]
+
+    async def several(c):
+        for _ in range(40):
+            await one(c)
+
+    async def flow(url):
+        async with Client(url) as c:
+            await c.until_all_up()
+            await asyncio.gather(*(several(c) for _ in range(6)))
+
+    try:
+        with targets.gateway(2) as g:
+            asyncio.run(flow(g.url))
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
+    with capsys.disabled():
+        print("\nseed %d: answers %s" % (seed, dict(answers)))
+    assert answers["404"] and answers["canceled"]
+
+
+def test_stopped_while_cancels_are_under_way():
+    """It ends in good order (a sanitizer's finding would be another exit status), and the next start knows every job."""
+    _, rng = seeded()
+    try:
+        with targets.sim(2) as s, tempfile.TemporaryDirectory(prefix="comfymux-") as data:
+            gateway = targets.serve_process(s.urls, data)
+
+            async def flow():
+                async with Client(gateway.url) as c:
+                    await c.until_all_up()
+                    ids = [await c.submit(two_outputs(1 + k, rng)) for k in range(24)]
+                    calls = [asyncio.ensure_future(take_away(c, k, rng.choice(list(HOW)[:3]))) for k in ids]
+                    await asyncio.wait(calls, return_when=asyncio.FIRST_COMPLETED)
+                    status = await asyncio.to_thread(gateway.stop)
+                    await asyncio.gather(*calls, return_exceptions=True)
+                    return ids, status
+
+            async def all_end(ids):
+                async with Client(gateway.url) as c:
+                    assert {(await c.until_state(k))["state"] for k in ids} <= {"canceled", "succeeded"}
+
+            with targets.running([gateway]):
+                for _ in range(3):
+                    ids, status = asyncio.run(flow())
+                    assert status == 0, gateway.tail()
+                    gateway.start().wait_ready()
+                    asyncio.run(all_end(ids))
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
