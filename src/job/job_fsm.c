@@ -369,7 +369,8 @@ static void step_running(struct step *s)
     }
     if (give_up_silent(s))
         return;
-    if (s->mono - soft->progressed >= s->pol->stall_ms) {
+    /* Only what it answered counts: one that is silent may be lost, one without the prompt was restarted. */
+    if (!soft->absent_at && soft->heard - soft->progressed >= s->pol->stall_ms) {
         attempt_failed(s, JOB_STALLED, "the server answers, but the prompt makes no progress", true, true);
         return;
     }

@@ -323,6 +323,41 @@ static void test_removed(void **state)
     assert_false(up.commit);
 }
 
+/* A server that is away, or that has forgotten the prompt, does not stall: timeout.stall may be the shortest. */
+static void test_stalled_means_it_answers(void **state)
+{
+    static const struct job_policy hasty = {
+        .max_attempts = 1, .lost_ms = 60000, .stall_ms = 2000, .history_ms = 60000};
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    const struct job_soft running = {
+        .heard = 1000, .progressed = 1000, .started = true, .link_dropped = true};
+    struct job_soft soft = running;
+    struct job_event ev = {.kind = JOB_EV_UNREACHABLE, .refused = true};
+    struct job_update up;
+
+    (void)state;
+    soft.refused_at = 3000;
+    job_step(&h, &soft, &ev, 3500, 0, &hasty, &up);
+    assert_false(up.commit);
+    job_step(&h, &soft, &ev, 4000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_SERVER_LOST);
+    soft = running;
+    ev = (struct job_event){.kind = JOB_EV_ABSENT};
+    job_step(&h, &soft, &ev, 4000, 0, &hasty, &up);
+    soft = up.soft;
+    ev.kind = JOB_EV_TICK;
+    job_step(&h, &soft, &ev, 5900, 0, &hasty, &up);
+    assert_false(up.commit);
+    soft = up.soft;
+    ev.kind = JOB_EV_ABSENT;
+    job_step(&h, &soft, &ev, 6000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_SERVER_RESTARTED);
+    soft = running;
+    ev = (struct job_event){.kind = JOB_EV_FOUND, .running = true};
+    job_step(&h, &soft, &ev, 3000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_STALLED);
+}
+
 static void test_every_code_has_a_rule(void **state)
 {
     (void)state;
@@ -337,9 +372,13 @@ static void test_every_code_has_a_rule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_invariants), cmocka_unit_test(test_silence_ends),
-        cmocka_unit_test(test_noise_ends), cmocka_unit_test(test_absent_twice),
-        cmocka_unit_test(test_removed),    cmocka_unit_test(test_every_code_has_a_rule),
+        cmocka_unit_test(test_invariants),
+        cmocka_unit_test(test_silence_ends),
+        cmocka_unit_test(test_noise_ends),
+        cmocka_unit_test(test_absent_twice),
+        cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_stalled_means_it_answers),
+        cmocka_unit_test(test_every_code_has_a_rule),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -394,6 +394,7 @@ static void sqlite_stats(struct store *store, struct store_stats *out)
     memcpy(s->shown, s->trouble, sizeof(s->shown));
     pthread_mutex_unlock(&s->lock);
     out->trouble = s->shown[0] ? s->shown : NULL;
+    out->memory = sqlite3_memory_used();
 }
 
 static void sqlite_close(struct store *store)

@@ -225,7 +225,9 @@ typedef void store_trimmed_cb(const struct store_trimmed *t, void *arg);
 struct store_stats {
     uint64_t commits, writes, reads, failures;
     int64_t blob_bytes, finished;
-    bool full;           /* the last write failed for want of space */
+    int64_t
+        memory; /* bytes that the database holds in memory, mostly its cache; in all stores of the process */
+    bool full;  /* the last write failed for want of space */
     const char *trouble; /* what is wrong now, or NULL; for /readyz */
 };
 
