@@ -199,12 +199,6 @@ static inline void op_result(struct fleet *f, const char *server, enum job_code 
     (void)f, (void)server, (void)code;
 }
 
-static inline bool op_failing(struct fleet *f, const char *server)
-{
-    (void)f, (void)server;
-    return false;
-}
-
 static inline void op_listen(struct fleet *f, const struct fleet_listener *l, void *arg)
 {
     reg_of(f)->listener = l;
@@ -213,7 +207,7 @@ static inline void op_listen(struct fleet *f, const struct fleet_listener *l, vo
 
 static const struct fleet_ops rig_fleet_ops = {op_submit,  op_find,   op_history, op_fetch,
                                                op_keep,    op_stop,   op_unpin,   op_servers,
-                                               op_can_run, op_result, op_failing, op_listen};
+                                               op_can_run, op_result, op_listen};
 
 const char *fleet_state_name(enum fleet_state s)
 {

@@ -156,8 +156,6 @@ struct fleet_ops {
     int (*can_run)(struct fleet *f, unsigned index, const char *need);
     /* A verdict about a server by a job's result, for its health. */
     void (*result)(struct fleet *f, const char *server, enum job_code code);
-    /* Has it failed job after job, while others succeeded? Then a failure there says little about the job. */
-    bool (*failing)(struct fleet *f, const char *server);
     void (*listen)(struct fleet *f, const struct fleet_listener *l, void *arg);
 };
 struct fleet {
@@ -174,7 +172,6 @@ struct fleet {
 #define fleet_servers(f, out, max) ((f)->ops->servers((f), (out), (max)))
 #define fleet_can_run(f, index, need) ((f)->ops->can_run((f), (index), (need)))
 #define fleet_result(f, server, code) ((f)->ops->result((f), (server), (code)))
-#define fleet_failing(f, server) ((f)->ops->failing((f), (server)))
 #define fleet_listen(f, l, arg) ((f)->ops->listen((f), (l), (arg)))
 
 #endif

@@ -171,7 +171,6 @@ void health_answered(struct server *s);
 void health_trouble(struct server *s, const char *why); /* no or no good answer */
 void health_refused(struct server *s, const char *why);
 void health_result(struct server *s, enum job_code code);
-bool health_failing(const struct server *s); /* as fleet_failing() */
 enum fleet_state health_state(const struct server *s, const char **why);
 /* A flag that counts in the state has changed. */
 void health_tell(struct server *s);

@@ -11,8 +11,7 @@
  *
  * Over that lie the operator's word (draining) and the fence. A server that is up and fails job after job is
  * fenced: five results in a row that are the server's fault (lost, stalled, no history, no output, not
- * dispatched), where what may be the job's (an execution error, out of memory, rejected, the server restarted
- * under it) counts if another server has had a success since the row began. The
+ * dispatched), where an execution error counts if another server has had a success since the row began. The
  * fence stands for 30 s; then one job at a time is given to it: a success takes the fence away, a fault sets
  * it up again for twice as long, at most 10 minutes. */
 #include <stdio.h>
@@ -27,7 +26,6 @@
 #define PROBE_AGAIN_MS 1000 /* while suspect */
 #define PROBE_DOWN_MS 5000  /* while down, with an open socket */
 #define FENCE_AFTER 5
-#define FAILING_AFTER 2 /* results in a row; the next one says little about its job */
 #define FENCE_LEAST_MS 30000
 #define FENCE_MOST_MS 600000
 
@@ -241,19 +239,9 @@ void health_result(struct server *s, enum job_code code)
     case JOB_HISTORY_UNAVAILABLE:
     case JOB_HISTORY_MISSING:
     case JOB_OUTPUT_UNAVAILABLE: result_fault(s, true); break;
-    case JOB_OUT_OF_MEMORY:
-    case JOB_SERVER_REJECTED:
-    case JOB_SERVER_RESTARTED:
     case JOB_EXECUTION_ERROR: result_fault(s, false); break;
     default: break; /* says nothing about the server */
     }
-}
-
-bool health_failing(const struct server *s)
-{
-    const struct health *h = &s->health;
-
-    return h->fence != FENCE_OFF || (h->faults + h->errors >= FAILING_AFTER && others_succeed(s));
 }
 
 void health_init(struct server *s)

@@ -110,13 +110,6 @@ static void op_result(struct fleet *f, const char *server, enum job_code code)
         health_result(s, code);
 }
 
-static bool op_failing(struct fleet *f, const char *server)
-{
-    struct server *s = registry_find(container_of(f, struct registry, fleet), server);
-
-    return s && health_failing(s);
-}
-
 static void op_listen(struct fleet *f, const struct fleet_listener *l, void *arg)
 {
     struct registry *r = container_of(f, struct registry, fleet);
@@ -136,7 +129,6 @@ static const struct fleet_ops ops = {
     .servers = op_servers,
     .can_run = op_can_run,
     .result = op_result,
-    .failing = op_failing,
     .listen = op_listen,
 };
 

@@ -211,8 +211,6 @@ static void decide(struct runner_job *j, const struct job_event *ev)
     struct job_update up;
 
     full.elsewhere = place_elsewhere(j);
-    if (full.kind == JOB_EV_HISTORY && full.code == JOB_EXECUTION_ERROR && !full.device_fault)
-        full.device_fault = fleet_failing(r->env.fleet, j->s.server);
     job_step(&hard, &j->soft, &full, runner_mono(r), runner_wall(r), &r->cfg.policy, &up);
     if (up.commit) {
         commit_begin(j, &up, ev->kind == JOB_EV_PLACED ? ev->message : NULL);

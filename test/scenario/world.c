@@ -698,13 +698,6 @@ static void op_result(struct fleet *f, const char *server, enum job_code code)
     (void)code;
 }
 
-static bool op_failing(struct fleet *f, const char *server)
-{
-    (void)f;
-    (void)server;
-    return false;
-}
-
 static void op_listen(struct fleet *f, const struct fleet_listener *l, void *arg)
 {
     struct world *w = container_of(f, struct world, fleet);
@@ -713,9 +706,8 @@ static void op_listen(struct fleet *f, const struct fleet_listener *l, void *arg
     w->listener_arg = arg;
 }
 
-static const struct fleet_ops world_ops = {op_submit,  op_find,   op_history, op_fetch,
-                                           op_keep,    op_stop,   op_unpin,   op_servers,
-                                           op_can_run, op_result, op_failing, op_listen};
+static const struct fleet_ops world_ops = {op_submit, op_find,    op_history, op_fetch,  op_keep,  op_stop,
+                                           op_unpin,  op_servers, op_can_run, op_result, op_listen};
 
 /* --- life --- */
 
