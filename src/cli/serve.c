@@ -114,7 +114,8 @@ static int configure_servers(struct serve *s, const struct config *c, struct err
 
 static struct registry_config registry_config_of(const struct config *c)
 {
-    return (struct registry_config){.connect_ms = c->timeout.connect, .output_ms = c->timeout.output};
+    return (struct registry_config){
+        .connect_ms = c->timeout.connect, .output_ms = c->timeout.output, .stall_ms = c->timeout.stall};
 }
 
 static struct runner_config runner_config_of(const struct config *c)

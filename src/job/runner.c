@@ -111,6 +111,7 @@ void runner_drop(struct runner_job *j)
     HASH_DEL(r->by_id, j);
     r->live--;
     need_put(r, j->need);
+    free(j->blamed);
     job_summary_fini(&j->s);
     free(j);
 }

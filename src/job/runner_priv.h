@@ -89,6 +89,7 @@ struct call {
 struct commit {
     struct job_update up;
     char *message, *server;
+    bool device_fault; /* the attempt ends by one */
     char upstream_id[UUID_SIZE];
     int attempt;
     int64_t at;
@@ -104,7 +105,10 @@ struct runner_job {
     struct job_soft soft;
     struct runner *r;
     struct need *need;
-    struct attempt *a;    /* while bound */
+    struct attempt *a; /* while bound */
+    char *
+        blamed; /* the server of an attempt that failed with blamed_code, which may be its fault; NULL: none */
+    enum job_code blamed_code;
     struct list inbox;    /* struct inbox_event */
     struct list cancels;  /* struct cancel */
     struct list in_order; /* runner.jobs */
