@@ -6,6 +6,7 @@
 #include "base/heap.h"
 #include "base/json.h"
 #include "base/list.h"
+#include "base/rank.h"
 #include "job/runner.h"
 #include "job/scheduler.h"
 
@@ -100,6 +101,15 @@ struct commit {
     bool again; /* the store could not: to be given to it once more */
 };
 
+/* A tenant's jobs (runner_tally.c). */
+struct tally {
+    struct runner *r;
+    char *tenant;
+    size_t jobs, state[JOB_STATES];
+    struct rank waiting; /* runner_job.place: those in JOB_QUEUED, in the queue's order */
+    UT_hash_handle hh;
+};
+
 struct runner_job {
     struct job_summary s; /* as committed */
     struct job_soft soft;
@@ -113,6 +123,9 @@ struct runner_job {
     struct list cancels;  /* struct cancel */
     struct list in_order; /* runner.jobs */
     struct sched_job sched;
+    struct tally *tally;
+    struct rank_node place;
+    enum job_state tallied; /* the state it is counted under */
     struct heap_node wake_node;
     int64_t wake;                  /* mono ms, the earlier of the next two; 0: none */
     int64_t step_wake, files_wake; /* for TICK, and for files to be fetched again */
@@ -157,6 +170,8 @@ struct runner {
     unsigned generation; /* of use: grows with every change of the fleet */
     struct runner_job *by_id;
     struct attempt *by_attempt;
+    struct tally *tallies;
+    size_t all[JOB_STATES];
     struct list jobs; /* in order of acceptance */
     struct list strays;
     struct heap wakes;
@@ -211,6 +226,11 @@ int place_index(struct runner *r, const char *server); /* -1: not configured */
 void place_failed(struct runner_job *j, const char *server);
 /* The server on which it holds a slot, or NULL. */
 const char *place_held(const struct runner_job *j);
+
+/* runner_tally.c */
+void tally_add(struct runner_job *j);
+void tally_move(struct runner_job *j); /* its state has changed */
+void tally_drop(struct runner_job *j);
 
 /* runner_attempt.c */
 struct attempt *attempt_new(struct runner_job *j, const char *upstream_id);
