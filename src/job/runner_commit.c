@@ -304,13 +304,14 @@ static void drop_and_answer(struct runner_job *j, bool canceled)
     }
 }
 
-static void finish(struct runner_job *j, struct commit *c, enum job_state from)
+static void finish(struct runner_job *j, struct commit *c, enum job_state from, int64_t from_at)
 {
     struct runner *r = j->r;
     struct runner_end end = {&c->error, c->history, c->outputs, c->n_outputs};
     struct runner_job_view v;
 
     runner_view(j, &v);
+    v.from_at = from_at;
     r->listener->on_change(r->listener_arg, &v, from, &end);
     j->commit = c; /* freed with the job */
     drop_and_answer(j, c->up.state == JOB_CANCELED);
@@ -322,6 +323,7 @@ static void committed(struct runner_job *j)
     struct runner *r = j->r;
     struct commit *c = j->commit;
     enum job_state from = j->s.state;
+    int64_t from_at = j->s.state_at;
     char *old_server = xstrdup_null(j->s.server);
     struct store_stray stray = {.server = old_server, .since = c->at};
     bool held = from == JOB_DISPATCHING || from == JOB_RUNNING, holds;
@@ -341,10 +343,11 @@ static void committed(struct runner_job *j)
         j->a = attempt_new(j, j->s.upstream_id);
     free(old_server);
     if (c->up.effects & JOB_FX_FINISH) {
-        finish(j, c, from);
+        finish(j, c, from, from_at);
         return;
     }
     runner_view(j, &v);
+    v.from_at = from_at;
     r->listener->on_change(r->listener_arg, &v, from, NULL);
     if (c->up.state == JOB_QUEUED) {
         attempt_free(&j->a);

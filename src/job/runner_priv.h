@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "base/heap.h"
+#include "base/histogram.h"
 #include "base/json.h"
 #include "base/list.h"
 #include "base/rank.h"
@@ -171,6 +172,7 @@ struct runner {
     struct runner_job *by_id;
     struct attempt *by_attempt;
     struct tally *tallies;
+    struct histogram submits;
     size_t all[JOB_STATES];
     struct list jobs; /* in order of acceptance */
     struct list strays;
