@@ -12,12 +12,14 @@ class Between:
     """with Between(url) as b: b.url is where the gateway connects.
 
     spoil(prompt): changes the graph of every POST /prompt.
+    answer(path, parsed): changes what a GET of JSON answers.
     mute: events are held back, as from a server whose sending hangs at another client.
     dead: the worker is dead; prompts are taken, wait for ever and can be deleted."""
 
     def __init__(self, upstream):
         self.upstream = upstream
         self.spoil = None
+        self.answer = None
         self.mute = False
         self.dead = False
         self.posted = 0
@@ -83,7 +85,12 @@ class Between:
         async with self.http.request(request.method, self.upstream + request.path_qs, data=body or None,
                                      headers=headers, allow_redirects=False) as r:
             keep = {k: v for k, v in r.headers.items() if k.lower() in ("content-type", "content-disposition", "etag")}
-            return web.Response(status=r.status, body=await r.read(), headers=keep)
+            body = await r.read()
+            if self.answer and request.method == "GET" and r.content_type == "application/json":
+                parsed = json.loads(body)
+                self.answer(request.path, parsed)
+                body = json.dumps(parsed).encode()
+            return web.Response(status=r.status, body=body, headers=keep)
 
     async def _socket(self, request):
         down = web.WebSocketResponse(max_msg_size=0)
