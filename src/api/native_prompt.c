@@ -333,6 +333,10 @@ void native_post_prompt(struct api *a, struct http_req *req, const struct api_pa
     s->req = req;
     s->tenant = xstrdup(api_tenant(a, req));
     s->window = window && window[0] ? xstrdup(window) : NULL;
+    if (window && strlen(window) > CLIENT_ID_MAX) {
+        refuse(s, 400, "invalid_window_id", "X-Comfymux-Window must have at most 256 bytes", "");
+        return;
+    }
     if (a->draining) {
         refuse(s, 503, "draining", "The gateway is about to stop", "try again in a moment");
         return;

@@ -26,7 +26,7 @@ void attempt_free(struct attempt **ap)
     HASH_DEL(a->job->r->by_attempt, a);
     files_forget(a);
     bytes_unref(a->history);
-    free(a->executing);
+    account_forget(a);
     free(a->progress_node);
     free(a->error_message);
     free(a->error_detail);
@@ -212,7 +212,8 @@ static enum job_event_kind classify(struct attempt *a, const struct event *ev)
     switch (ev->kind) {
     case EVENT_EXECUTION_START: return JOB_EV_STARTED;
     case EVENT_PROGRESS: note_progress(a, ev); return JOB_EV_PROGRESS;
-    case EVENT_EXECUTING: set_str(&a->executing, ev->node); return JOB_EV_PROGRESS;
+    case EVENT_EXECUTING: account_executing(a, ev->node); return JOB_EV_PROGRESS;
+    case EVENT_EXECUTION_CACHED: account_cached(a, ev->nodes); return JOB_EV_PROGRESS;
     case EVENT_EXECUTED: collect_executed(a, ev->node, ev->output); return JOB_EV_PROGRESS;
     default: return JOB_EV_PROGRESS;
     }

@@ -63,7 +63,11 @@ struct attempt {
     size_t n_socket_nodes;
     bool socket_gap;       /* the link dropped while a node whose pictures come by the socket may have run */
     struct bytes *history; /* the upstream body, once read */
-    char *executing;
+    struct bytes *graph;   /* as submitted; NULL while not loaded */
+    char *executing;       /* node */
+    char **ran;            /* nodes that were executing before it */
+    size_t n_ran;
+    char *cached; /* JSON list of node ids, as execution_cached had it; NULL: it has not come */
     char *error_message, *error_detail; /* from history or from a refusal; detail is JSON */
     int64_t progress_value, progress_max;
     char *progress_node;
@@ -268,6 +272,13 @@ void collect_frame(struct attempt *a, const struct frame *f);
 void collect_gap(struct attempt *a);
 /* {"outputs":…,"status":…,"meta":…} for an end with this error. */
 struct bytes *collect_end_history(struct runner_job *j, enum job_state state, const struct job_error *e);
+
+/* runner_account.c */
+void account_cached(struct attempt *a, struct json nodes);
+void account_executing(struct attempt *a, struct json node);
+void account_forget(struct attempt *a);
+/* {"outputs":…,"status":…,"meta":…} of our own making. */
+struct bytes *account_of_end(struct runner_job *j, enum job_state state, const struct job_error *e);
 
 /* runner_stray.c */
 /* sure: the server is known to have taken it. */
