@@ -6,6 +6,8 @@ import os
 import signal
 import time
 
+import pytest
+
 import graphs
 import targets
 from between import Between
@@ -87,6 +89,54 @@ def test_one_of_four_fails_every_job(tmp_path):
             asyncio.run(flow(g.url, b))
 
 
+@pytest.mark.parametrize("fault", ["cuda-error", "oom", "reject"])
+def test_one_of_four_fails_in_its_own_way(tmp_path, fault):
+    async def flow(url):
+        async with Client(url) as c:
+            await c.until_all_up()
+            records = await run_all(c, 60)
+            assert [r["state"] for r in records] == ["succeeded"] * 60
+            spoiled = sum(a["server"] == "s0" for r in records for a in r["attempts"])
+            assert 5 <= spoiled < 20, "it was found out after a few"
+
+    try:
+        with targets.sim(4, ["--fault", "1/" + fault]) as s, fleet(s.urls, tmp_path) as g:
+            asyncio.run(flow(g.url))
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
+
+
+def test_a_server_comes_back_with_other_nodes(tmp_path):
+    """What it can do is asked for again, told, and counts from then on."""
+    def without_invert(path, body):
+        if path == "/object_info":
+            del body["ImageInvert"]
+            body["BrandNew"] = body["ImageScale"]
+
+    def invert():
+        graph = graphs.save(color=fresh())
+        graph["3"] = {"class_type": "ImageInvert", "inputs": {"image": ["1", 0]}}
+        graph["2"]["inputs"]["images"] = ["3", 0]
+        return graph
+
+    async def flow(g, between):
+        async with Client(g.url) as c:
+            await c.until_all_up()
+            between.answer = without_invert
+            between.drop_sockets()
+
+            async def told():
+                return "event=nodes_changed came=1 gone=1 names=\"+BrandNew -ImageInvert\"" in g.log.read_text()
+            await until(told)
+            await c.until_all_up()
+            ids = [await c.submit(invert()) for _ in range(8)]
+            records = [await c.until_state(i) for i in ids]
+            assert {(r["state"], r["server"]["name"], r["attempt"]) for r in records} == {("succeeded", "s1", 1)}
+
+    with sims(2) as s, Between(s.urls[0]) as b, fleet([b.url, s.urls[1]], tmp_path) as g:
+        asyncio.run(flow(g, b))
+
+
 def test_a_graph_that_fails_everywhere_fails_fast(tmp_path):
     """It is run at most twice, and no server is blamed."""
     async def flow(url):
@@ -142,7 +192,7 @@ def test_events_held_up_by_another_client(tmp_path):
             assert (await until_said(c, "s0", "events come late"))["state"] == "up"
             between.mute = False
             await run_all(c, 1)
-            assert (await c.servers())["s0"]["reason"] == ""
+            assert (await c.servers())["s0"]["reason"] is None
 
     with sims(1) as s, Between(s.urls[0]) as b, fleet([b.url], tmp_path) as g:
         asyncio.run(flow(g.url, b))
