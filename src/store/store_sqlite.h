@@ -17,7 +17,7 @@ struct store_look {
     int64_t schema, known, jobs, live;
     struct {
         char *name, *url;
-    } *servers; /* added by API or command line */
+    } * servers; /* added by API or command line */
     size_t n_servers;
     char fault[200]; /* what is wrong with the database; "": nothing */
 };
