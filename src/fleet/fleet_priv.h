@@ -92,6 +92,7 @@ struct link {
 struct watch {
     struct timer timer;
     bool asking, looking, recognising;
+    bool strange; /* its socket dropped, and it has not been recognised since */
     uint64_t asked;
     enum fleet_state told; /* what was logged last, and why */
     char told_why[160];

@@ -403,6 +403,7 @@ static void test_restarted(void **state)
     assert_int_equal(rig_server(g, "a").state, FLEET_FENCED);
     fake_set(&f->history, "{}");
     fake_set(&f->object_info, "{\"New\": {\"input\": {}}}");
+    fake_next(f, "GET", "/queue", FAKE_ANSWER, 500, "", 1); /* asked again with its next answer */
     fake_drop_socket(f);
     RIG_UNTIL(g, has_logged("server=a event=restarted"));
     assert_int_equal(rig_server(g, "a").restarts, 1);

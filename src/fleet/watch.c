@@ -6,6 +6,7 @@
 #include "fleet/fleet_priv.h"
 
 #define ASK_MS 10000
+#define AGAIN_MS 1000
 
 static int64_t now_of(const struct server *s)
 {
@@ -108,6 +109,11 @@ static void on_recognised(const struct fleet_lookup *r, void *arg)
     struct server *s = arg;
 
     s->watch.recognising = false;
+    s->watch.strange = r->found == FLEET_UNREACHABLE;
+    if (s->watch.strange && !s->gone) { /* with its next answer again, and that is soon */
+        health_link_quiet(&s->health, now_of(s) + AGAIN_MS);
+        settle(s);
+    }
     if (!s->gone && r->found == FLEET_ABSENT) {
         s->watch.witness[0] = '\0';
         s->watch.witness_ended = false;
@@ -123,7 +129,7 @@ static void on_recognised(const struct fleet_lookup *r, void *arg)
  * looked after whenever the socket was lost). */
 static void recognise(struct server *s)
 {
-    if (s->watch.witness[0] == '\0' || s->watch.recognising)
+    if (!s->watch.strange || s->watch.recognising || s->watch.witness[0] == '\0' || !link_is_open(s))
         return;
     s->watch.recognising = true;
     calls_find(&s->r->fleet, s->name, s->watch.witness, on_recognised, server_ref(s));
@@ -151,6 +157,7 @@ void watch_no_witness(struct server *s, const char *id)
 void watch_link_open(struct server *s)
 {
     health_link_open(&s->health, now_of(s), s->watch.witness[0] != '\0');
+    s->watch.strange = true;
     recognise(s);
     settle(s);
 }
@@ -176,6 +183,7 @@ void watch_link_quiet(struct server *s)
 void watch_answered(struct server *s)
 {
     health_answered(&s->health, now_of(s));
+    recognise(s);
     settle(s);
 }
 

@@ -38,7 +38,7 @@ def sims(count):
 
 
 async def until(what, *args):
-    """what() as soon as it is true."""
+    """What it gives as soon as that is true."""
     deadline = time.monotonic() + SECONDS
     while True:
         found = await what(*args)
@@ -82,6 +82,14 @@ def test_one_of_four_fails_every_job(tmp_path):
             assert ill["state"] == "fenced" or "trial" in ill["reason"], ill
             assert 5 <= between.posted < 20, "it was found out after a few"
             assert [s["state"] for n, s in (await c.servers()).items() if n != "s0"] == ["up"] * 3
+            # It gets well. Its pause over, a job on trial shows it, and it is one of them again.
+            between.spoil = None
+
+            async def works_again():
+                return any(r["server"]["name"] == "s0" for r in await run_all(c, 4))
+            await until(works_again)
+            well = (await c.servers())["s0"]
+            assert well["state"] == "up" and well["reason"] is None, well
 
     with sims(4) as s, Between(s.urls[0]) as b:
         b.spoil = raise_in_a_node
