@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -286,6 +287,21 @@ void http_on_drain(struct http_req *r, size_t low, http_drain_cb *cb, void *arg)
     r->drain_arg = arg;
     r->drain_low = low;
     loop_defer(r->conn->server->loop, &r->conn->task);
+}
+
+int64_t http_clock_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+void http_on_done(struct http_req *r, http_done_cb *cb, void *arg)
+{
+    r->done_cb = cb;
+    r->done_arg = arg;
+    r->began = http_clock_us();
 }
 
 void http_on_flushed(struct http_req *r, http_flushed_cb *cb, void *arg)

@@ -332,6 +332,8 @@ static void request_end(struct http_conn *c)
         return;
     }
     flush_wait_add(c, r);
+    if (r->done_cb)
+        r->done_cb(http_clock_us() - r->began, r->done_arg);
     c->req = NULL;
     http_req_free(r);
     if (!keep) {

@@ -32,7 +32,7 @@ static const struct job_retry_rule retry_rules[] = {
     {JOB_NO_CAPABLE_SERVER, JOB_RETRY_NEVER, "no server could run it"},
     {JOB_VALIDATION_FAILED, JOB_RETRY_NEVER, "the graph is wrong everywhere"},
     {JOB_SERVER_REJECTED, JOB_RETRY_ELSEWHERE, "found valid here, so this server may lack what another has"},
-    {JOB_EXECUTION_ERROR, JOB_RETRY_NEVER, "a node raised: it would again"},
+    {JOB_EXECUTION_ERROR, JOB_RETRY_NEVER, "a node raised: it would again; but see may_run_again()"},
     {JOB_OUT_OF_MEMORY, JOB_RETRY_ELSEWHERE, "another server may have more memory; once"},
     {JOB_INTERRUPTED, JOB_RETRY_NEVER, "someone wanted it to stop"},
     {JOB_SERVER_LOST, JOB_RETRY_ANYWHERE, "the server's fault, not the job's"},
@@ -123,9 +123,13 @@ static bool may_run_again(const struct step *s, enum job_code code, bool may_hav
     const struct job_retry_rule *rule = job_retry_rule(code);
     enum job_retry retry = rule ? rule->retry : JOB_RETRY_NEVER;
 
-    /* A fault of the device, or of a server that fails job after job, is not the job's. */
+    /* A fault of the device is not the job's. Where the latest job failed too, or none has succeeded yet, while
+     * others succeed, nobody knows whose fault it is: another server tells. So a graph that fails everywhere runs at
+     * most once more than needed. */
     if (code == JOB_EXECUTION_ERROR && s->ev->device_fault)
         retry = JOB_RETRY_ANYWHERE;
+    else if (code == JOB_EXECUTION_ERROR && s->ev->doubtful && !(s->h->flags & JOB_F_ERROR_RETRIED))
+        retry = JOB_RETRY_ELSEWHERE;
     if ((s->h->flags & JOB_F_PAID) && may_have_started)
         return false;
     if (code == JOB_OUT_OF_MEMORY && (s->h->flags & JOB_F_OOM_RETRIED))
@@ -143,6 +147,8 @@ static void attempt_failed(struct step *s, enum job_code code, const char *messa
         requeue(s, code, message);
         if (code == JOB_OUT_OF_MEMORY)
             s->up->flags |= JOB_F_OOM_RETRIED;
+        if (code == JOB_EXECUTION_ERROR && !s->ev->device_fault)
+            s->up->flags |= JOB_F_ERROR_RETRIED;
     } else {
         /* A paid graph whose outcome is unknown is never sent again, and says so. */
         if ((s->h->flags & JOB_F_PAID) && s->h->state == JOB_DISPATCHING && code == JOB_SERVER_LOST)
@@ -357,6 +363,10 @@ static void step_running(struct step *s)
         break;
     case JOB_EV_FOUND:
         soft->asking = false;
+        if (s->ev->dead) {
+            attempt_failed(s, JOB_STALLED, "the server answers, but its worker is dead or stuck", true, true);
+            return;
+        }
         heard(s, !s->ev->running || !soft->started); /* waiting in the server's queue is no stall */
         soft->started |= s->ev->running;
         break;

@@ -21,7 +21,8 @@
  *   dispatching, FOUND queued or running        running / -                            -
  *   running      ABSENT, twice, >= 2 s apart    queued/failed see job_absent_code()    ENQUEUE / FINISH
  *                silent for timeout.lost        queued/failed server_lost, stray       ENQUEUE / FINISH
- *   running      no progress for timeout.stall  queued/failed stalled, stray           ENQUEUE / FINISH
+ *   running      no progress for timeout.stall, queued/failed stalled, stray           ENQUEUE / FINISH
+ *                or found where the worker is dead
  *   dispatching, REMOVED                        queued        server_lost, stray, not  ENQUEUE
  *   running, collecting                                       spent; paid: failed
  *   collecting   HISTORY success                -             (verdict kept)           COLLECT
@@ -108,11 +109,13 @@ const char *job_event_name(enum job_event_kind k);
 
 struct job_event {
     enum job_event_kind kind;
-    bool running;      /* FOUND */
-    bool refused;      /* UNREACHABLE, HISTORY_FAILED: the connection was refused or reset */
-    bool answered;     /* HISTORY_FAILED: the server answered, but not usably */
-    bool elsewhere;    /* another capable server is configured that has not failed this job */
-    bool device_fault; /* HISTORY with execution_error: CUDA, HIP, cuDNN; or the server fails job after job */
+    bool running;        /* FOUND */
+    bool dead;           /* FOUND: the server's worker is dead, it will not come to an end there */
+    bool refused;        /* UNREACHABLE, HISTORY_FAILED: the connection was refused or reset */
+    bool answered;       /* HISTORY_FAILED: the server answered, but not usably */
+    bool elsewhere;      /* another capable server is configured that has not failed this job */
+    bool device_fault;   /* HISTORY with execution_error: CUDA, HIP, cuDNN */
+    bool doubtful;       /* HISTORY, execution_error: the server's latest result was none, others succeed */
     enum job_code code;  /* HISTORY, COLLECT_FAILED, UNSENDABLE */
     const char *message; /* for the record; valid during the call; NULL: a text of ours */
 };

@@ -34,6 +34,8 @@ static struct job_event random_event(enum job_event_kind kind)
                            .answered = rnd(2),
                            .elsewhere = rnd(2),
                            .device_fault = rnd(4) == 0,
+                           .doubtful = rnd(2),
+                           .dead = rnd(20) == 0,
                            .message = rnd(2) ? "why" : NULL};
 
     if (kind == JOB_EV_HISTORY)
@@ -358,6 +360,58 @@ static void test_stalled_means_it_answers(void **state)
     assert_int_equal(up.code, JOB_STALLED);
 }
 
+/* An exception is the graph's, unless the device is at fault or the server's word is in doubt: then once more. */
+static void test_whose_fault(void **state)
+{
+    static const struct {
+        bool device, doubtful, elsewhere;
+        uint32_t flags;
+        enum job_state to;
+    } t[] = {
+        {false, false, true, 0, JOB_COLLECTING},                  /* judged: it fails */
+        {false, true, true, 0, JOB_QUEUED},                       /* another one tells */
+        {false, true, false, 0, JOB_COLLECTING},                  /* there is no other one */
+        {false, true, true, JOB_F_ERROR_RETRIED, JOB_COLLECTING}, /* it has told */
+        {false, true, true, JOB_F_PAID, JOB_COLLECTING},          /* it has cost money already */
+        {true, false, true, JOB_F_ERROR_RETRIED, JOB_QUEUED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        struct job_hard h = {.state = JOB_COLLECTING, .attempt = 1, .spent = 1, .flags = t[i].flags};
+        struct job_soft soft = {.heard = 1000, .progressed = 1000, .ended_at = 1000, .asking = true};
+        struct job_event ev = {.kind = JOB_EV_HISTORY,
+                               .code = JOB_EXECUTION_ERROR,
+                               .device_fault = t[i].device,
+                               .doubtful = t[i].doubtful,
+                               .elsewhere = t[i].elsewhere};
+        struct job_update up;
+
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        if (up.state != t[i].to)
+            fail_msg("row %zu: %s", i, job_state_name(up.state));
+        assert_int_equal((up.flags & JOB_F_ERROR_RETRIED) != 0,
+                         (t[i].flags & JOB_F_ERROR_RETRIED) || (!t[i].device && up.state == JOB_QUEUED));
+    }
+}
+
+static void test_dead_worker(void **state)
+{
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .asking = true};
+    struct job_event ev = {.kind = JOB_EV_FOUND};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 2000, 0, &pol, &up);
+    assert_false(up.commit); /* it waits there: no stall, however long */
+    ev.dead = true;
+    job_step(&h, &soft, &ev, 2000, 0, &pol, &up);
+    assert_int_equal(up.state, JOB_QUEUED);
+    assert_int_equal(up.code, JOB_STALLED);
+    assert_true(up.stray); /* what waits there must not run later */
+}
+
 static void test_every_code_has_a_rule(void **state)
 {
     (void)state;
@@ -378,6 +432,8 @@ int main(void)
         cmocka_unit_test(test_absent_twice),
         cmocka_unit_test(test_removed),
         cmocka_unit_test(test_stalled_means_it_answers),
+        cmocka_unit_test(test_whose_fault),
+        cmocka_unit_test(test_dead_worker),
         cmocka_unit_test(test_every_code_has_a_rule),
     };
 

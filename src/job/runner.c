@@ -114,6 +114,7 @@ void runner_drop(struct runner_job *j)
     HASH_DEL(r->by_id, j);
     r->live--;
     need_put(r, j->need);
+    free(j->blamed);
     job_summary_fini(&j->s);
     free(j);
 }
@@ -365,6 +366,7 @@ struct submit_wait {
     struct job_summary s;
     struct list cancels; /* asked for before the word of the commit has come */
     char *cancel_message;
+    int64_t began; /* mono ms */
 };
 
 static void submit_fini(void *extra)
@@ -413,6 +415,7 @@ static void on_submitted(const struct store_submitted *res, void *arg)
     struct runner_job_view v;
 
     if (res->status == STORE_OK) {
+        histogram_add(&r->submits, (runner_mono(r) - w->began) * 1000);
         w->s.seq = res->seq;
         w->s.number = res->number;
         j = runner_add(r, &w->s, true);
@@ -451,6 +454,7 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     w->cb = cb;
     w->arg = arg;
     list_init(&w->cancels);
+    w->began = runner_mono(r);
     memcpy(w->s.id, in->id, UUID_SIZE);
     w->s.state = JOB_QUEUED;
     w->s.version = 1;
@@ -552,4 +556,28 @@ void runner_each(struct runner *r, bool (*cb)(const struct runner_job_view *job,
         if (!cb(&v, arg))
             return;
     }
+}
+
+const struct histogram *runner_submit_times(const struct runner *r)
+{
+    return &r->submits;
+}
+
+int runner_bound(struct runner *r, const char *server)
+{
+    int i = place_index(r, server);
+
+    return i < 0 ? 0 : r->use[i].bound;
+}
+
+int64_t runner_oldest_waiting(const struct runner *r)
+{
+    if (r->all[JOB_QUEUED])
+        list_for_each(it, &r->jobs) { /* in order of acceptance: only what is under way stands before it */
+            const struct runner_job *j = list_entry(it, struct runner_job, in_order);
+
+            if (j->s.state == JOB_QUEUED)
+                return j->s.created_at;
+        }
+    return 0;
 }

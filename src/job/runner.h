@@ -25,6 +25,7 @@ struct runner_job_view {
     const char *progress_node;            /* or NULL */
     const char *executing;                /* node that the server executes now, or NULL */
     bool canceling;                       /* a cancel is being committed */
+    int64_t from_at; /* in on_change: wall ms since when it was in the state that it left */
 };
 
 /* What an ended job leaves; valid during the call. */
@@ -111,5 +112,12 @@ struct runner_counts {
     size_t live, state[JOB_STATES], strays;
 };
 void runner_counts(const struct runner *r, const char *tenant, struct runner_counts *out); /* NULL: all */
+/* How long submits took from runner_submit() to their commit. */
+struct histogram;
+const struct histogram *runner_submit_times(const struct runner *r);
+/* Prompts of ours that a server has, or may have: bound jobs and strays. */
+int runner_bound(struct runner *r, const char *server);
+/* Wall ms when the oldest waiting job was accepted; 0: none waits. */
+int64_t runner_oldest_waiting(const struct runner *r);
 
 #endif

@@ -153,8 +153,10 @@ static void on_found(const struct fleet_lookup *res, void *arg)
     struct call *c = arg;
     struct runner *r = c->r;
     struct runner_job *j = call_job(c);
-    struct job_event ev = {
-        .running = res->found == FLEET_RUNNING, .refused = res->refused, .message = res->why};
+    struct job_event ev = {.running = res->found == FLEET_RUNNING,
+                           .dead = res->dead,
+                           .refused = res->refused,
+                           .message = res->why};
 
     switch (res->found) {
     case FLEET_PENDING:

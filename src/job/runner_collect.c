@@ -308,7 +308,9 @@ static struct job_event read_history(struct runner_job *j, const struct fleet_hi
     }
     bytes_unref(a->history);
     a->history = bytes_ref(res->body);
-    return judge(a, &h);
+    ev = judge(a, &h);
+    ev.doubtful = res->doubtful;
+    return ev;
 }
 
 static void on_history(const struct fleet_history *res, void *arg)

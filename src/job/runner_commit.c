@@ -214,6 +214,7 @@ static void decide(struct runner_job *j, const struct job_event *ev)
     job_step(&hard, &j->soft, &full, runner_mono(r), runner_wall(r), &r->cfg.policy, &up);
     if (up.commit) {
         commit_begin(j, &up, ev->kind == JOB_EV_PLACED ? ev->message : NULL);
+        j->commit->device_fault = ev->device_fault;
         return;
     }
     j->soft = up.soft;
@@ -233,13 +234,34 @@ void runner_place(struct runner_job *j, const char *server)
 
 /* --- after the commit --- */
 
+/* The server hears how the attempt ended. What may be the job's own fault is held against a server only as long as the
+ * job has not come to the same end on another one. */
+static void tell_result(struct runner_job *j, enum job_code code, bool device_fault)
+{
+    struct fleet *f = j->r->env.fleet;
+    bool open = (code == JOB_EXECUTION_ERROR && !device_fault) || code == JOB_OUT_OF_MEMORY ||
+                code == JOB_SERVER_REJECTED;
+
+    if (open && j->blamed && j->blamed_code == code) {
+        if (strcmp(j->blamed, j->s.server) != 0)
+            fleet_result(f, j->blamed, code, FLEET_BLAME_NONE);
+        return;
+    }
+    fleet_result(f, j->s.server, code, device_fault ? FLEET_BLAME_SURE : FLEET_BLAME_OPEN);
+    if (open) {
+        free(j->blamed);
+        j->blamed = xstrdup(j->s.server);
+        j->blamed_code = code;
+    }
+}
+
 static void apply(struct runner_job *j, const struct commit *c)
 {
     struct job_summary *s = &j->s;
     const struct job_update *up = &c->up;
 
     if (up->end) {
-        fleet_result(j->r->env.fleet, s->server, up->code);
+        tell_result(j, up->code, c->device_fault);
         if (up->code != JOB_OK && up->code != JOB_CODE_CANCELED)
             place_failed(j, s->server);
     }
@@ -293,13 +315,14 @@ static void drop_and_answer(struct runner_job *j, bool canceled)
     }
 }
 
-static void finish(struct runner_job *j, struct commit *c, enum job_state from)
+static void finish(struct runner_job *j, struct commit *c, enum job_state from, int64_t from_at)
 {
     struct runner *r = j->r;
     struct runner_end end = {&c->error, c->history, c->outputs, c->n_outputs};
     struct runner_job_view v;
 
     runner_view(j, &v);
+    v.from_at = from_at;
     r->listener->on_change(r->listener_arg, &v, from, &end);
     j->commit = c; /* freed with the job */
     drop_and_answer(j, c->up.state == JOB_CANCELED);
@@ -311,6 +334,7 @@ static void committed(struct runner_job *j)
     struct runner *r = j->r;
     struct commit *c = j->commit;
     enum job_state from = j->s.state;
+    int64_t from_at = j->s.state_at;
     char *old_server = xstrdup_null(j->s.server);
     struct store_stray stray = {.server = old_server, .since = c->at};
     bool held = from == JOB_DISPATCHING || from == JOB_RUNNING, holds;
@@ -330,10 +354,11 @@ static void committed(struct runner_job *j)
         j->a = attempt_new(j, j->s.upstream_id);
     free(old_server);
     if (c->up.effects & JOB_FX_FINISH) {
-        finish(j, c, from);
+        finish(j, c, from, from_at);
         return;
     }
     runner_view(j, &v);
+    v.from_at = from_at;
     r->listener->on_change(r->listener_arg, &v, from, NULL);
     if (c->up.state == JOB_QUEUED) {
         attempt_free(&j->a);

@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "base/heap.h"
+#include "base/histogram.h"
 #include "base/json.h"
 #include "base/list.h"
 #include "base/rank.h"
@@ -94,6 +95,7 @@ struct call {
 struct commit {
     struct job_update up;
     char *message, *server;
+    bool device_fault; /* the attempt ends by one */
     char upstream_id[UUID_SIZE];
     int attempt;
     int64_t at;
@@ -119,7 +121,10 @@ struct runner_job {
     struct job_soft soft;
     struct runner *r;
     struct need *need;
-    struct attempt *a;    /* while bound */
+    struct attempt *a; /* while bound */
+    char *
+        blamed; /* the server of an attempt that failed with blamed_code, which may be its fault; NULL: none */
+    enum job_code blamed_code;
     struct list inbox;    /* struct inbox_event */
     struct list cancels;  /* struct cancel */
     struct list in_order; /* runner.jobs */
@@ -172,6 +177,7 @@ struct runner {
     struct runner_job *by_id;
     struct attempt *by_attempt;
     struct tally *tallies;
+    struct histogram submits;
     size_t all[JOB_STATES];
     struct list jobs; /* in order of acceptance */
     struct list strays;

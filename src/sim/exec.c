@@ -582,6 +582,8 @@ static bool struck(struct exec *x, const struct xnode *n)
             "CUDA error: an illegal memory access was encountered\n"
             "CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace "
             "below might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1");
+    else if (x->fault == EXEC_NODE_ERROR)
+        fail_node(x, "ModuleNotFoundError", "No module named 'sageattention'");
     else
         x->phase = PHASE_HANG;
     return true;

@@ -25,7 +25,7 @@ struct exec_sink {
     int (*metadata)(void *arg, const char *sid);
 };
 
-enum exec_fault { EXEC_FINE, EXEC_OOM, EXEC_CUDA, EXEC_HANG };
+enum exec_fault { EXEC_FINE, EXEC_OOM, EXEC_CUDA, EXEC_NODE_ERROR, EXEC_HANG };
 enum exec_mark { EXEC_STARTED, EXEC_ENDED }; /* execution_start is out; the terminal event is out */
 
 struct exec_conf {

@@ -158,7 +158,7 @@ static enum exec_fault fault_of(void *arg, const struct prompt *p, int64_t *slow
     struct sim_server *s = arg;
     struct faults *f = &s->faults;
     bool oom = faults_strike(f, FAULT_OOM, NULL), cuda = faults_strike(f, FAULT_CUDA, NULL),
-         hang = faults_strike(f, FAULT_HANG, NULL);
+         node = faults_strike(f, FAULT_NODE_ERROR, NULL), hang = faults_strike(f, FAULT_HANG, NULL);
 
     (void)p;
     s->started++;
@@ -172,7 +172,7 @@ static enum exec_fault fault_of(void *arg, const struct prompt *p, int64_t *slow
     s->plan.die_at_end = faults_strike(f, FAULT_DIE_AFTER_END, &s->plan.end_ms);
     if (s->plan.silent)
         hub_silence(s->hub, true);
-    return hang ? EXEC_HANG : cuda ? EXEC_CUDA : oom ? EXEC_OOM : EXEC_FINE;
+    return hang ? EXEC_HANG : cuda ? EXEC_CUDA : oom ? EXEC_OOM : node ? EXEC_NODE_ERROR : EXEC_FINE;
 }
 
 static void marked(void *arg, enum exec_mark m, const struct prompt *p)

@@ -191,6 +191,7 @@ static int db_begin_life(struct db *db, const char *path, struct err *e)
                            " coalesce((SELECT value FROM marks WHERE name = 'fin'), 0))",
                            ""),
         .finished = db_int(db, 0, "SELECT count(*) FROM jobs WHERE fin IS NOT NULL", ""),
+        .blobs = db_int(db, 0, "SELECT count(*) FROM blobs", ""),
         .blob_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs", ""),
         .kept_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs WHERE doomed_at IS NULL", ""),
     };

@@ -332,8 +332,10 @@ static void mem_stats(struct store *s, struct store_stats *out)
 
     *out = m->stats;
     out->finished = (int64_t)m->finished.n;
-    HASH_ITER(hh, m->blobs, b, next)
+    HASH_ITER(hh, m->blobs, b, next) {
+        out->blobs++;
         out->blob_bytes += b->size;
+    }
 }
 
 static void mem_close(struct store *s)

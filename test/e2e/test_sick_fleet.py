@@ -47,6 +47,34 @@ def test_one_of_four_fails_every_job(fault, total, tmp_path, capsys):
     assert faults["s0", SICK[fault]] < 20, "it was given job after job"
 
 
+def test_one_of_four_raises_in_every_job(capsys):
+    """As one that lacks a package that the others have. The first two may be the graph's fault and are final; then the
+    server is known to fail job after job while others succeed, and what it fails is tried elsewhere."""
+    total = 60
+    seed, books = new_books(total)
+
+    async def flow(url):
+        async with Client(url) as c:
+            await c.until_all_up()
+        listed = await all_of(url, books, lasting(0.1))
+        async with Client(url) as c:
+            return listed, (await c.servers())["s0"]
+
+    try:
+        with targets.gateway(SERVERS, sim_args=["--fault", "1/node-error", "--fault", "1/slow-prompt=300ms"]) as g:
+            (records, _), sick = asyncio.run(flow(g.url))
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
+    faults, failed = faults_of(records), [r for r in records if r["state"] == "failed"]
+    with capsys.disabled():
+        print("\nseed %d: %d jobs, one of %d servers raises: %s; %d failed; it is %s" % (
+            seed, total, SERVERS, dict(faults), len(failed), sick["state"]))
+    assert len(records) == total and set(faults) == {("s0", "execution_error")} and sick["state"] == "fenced"
+    assert len(failed) in (2, 3) and faults["s0", "execution_error"] > len(failed)
+    assert {text[:36] for text in books.wrong} == {r["id"] for r in failed}
+    assert all(r["error"]["code"] == "execution_error" and r["attempt"] == 1 for r in failed)
+
+
 def test_one_of_four_is_killed_every_five_seconds(tmp_path, capsys):
     total = 200
     seed, books = new_books(total)
