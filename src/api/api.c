@@ -4,10 +4,12 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/mux_feed.h"
 #include "api/native.h"
 #include "api/static.h"
 #include "api/windows.h"
 #include "base/log.h"
+#include "comfy/events.h"
 #include "comfy/prompt_request.h"
 
 #define TENANT "default"
@@ -398,7 +400,8 @@ void api_handle(struct http_req *req, void *arg)
     path = path_normal(http_req_path(req));
     for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++)
         r = route_find(tables[i], http_req_method_name(req), path, &p, &path_known);
-    http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
+    if (r == NULL || strstr(r->path, "/events") == NULL) /* a stream lasts as long as its reader wants */
+        http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
     if (r == NULL)
         unknown(a, req, path, path_known);
     else if ((r->flags & API_CHANGES) && !origin_allowed(a, req))
@@ -420,11 +423,18 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
     mux_count_time(&a->counts, job->s, from, job->from_at);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
+    feed_poke(a->feed);
 }
 
 static void on_event(void *arg, const struct runner_job_view *job, const char *text, size_t n)
 {
-    hub_on_event(((struct api *)arg)->hub, job, text, n);
+    struct api *a = arg;
+
+    struct event ev;
+
+    hub_on_event(a->hub, job, text, n);
+    if (feed_streams(a->feed) && event_parse(text, n, &ev, NULL) == 0 && ev.kind == EVENT_PROGRESS)
+        feed_progress(a->feed, job);
 }
 
 static void on_frame(void *arg, const struct runner_job_view *job, const void *data, size_t n)
@@ -451,6 +461,7 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     api_put_features(a, &features);
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
     a->windows = windows_new(d->clock);
+    a->feed = feed_new(d->store);
     buf_free(&features);
     return a;
 }
@@ -481,6 +492,7 @@ void api_free(struct api **ap)
     native_info_fini(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
+    feed_free(&a->feed);
     free(a);
     *ap = NULL;
 }

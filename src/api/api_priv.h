@@ -41,6 +41,7 @@ struct api {
     struct runner *runner;
     struct hub *hub;
     struct windows *windows;
+    struct feed *feed;
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */

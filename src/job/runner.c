@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "job/job_event.h"
 #include "job/runner_priv.h"
 
 static bool wake_before(const struct heap_node *a, const struct heap_node *b)
@@ -381,6 +382,8 @@ static void on_submitted(const struct store_submitted *res, void *arg)
 bool runner_submit(struct runner *r, const struct store_submit *in, store_submitted_cb *cb, void *arg)
 {
     struct store_submit full = *in;
+    struct store_event event;
+    struct buf text = BUF_INIT;
     struct submit_wait *w;
     struct call *c;
 
@@ -406,11 +409,17 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     w->s.priority = in->priority;
     w->s.created_at = w->s.state_at = in->created_at;
     w->s.deadline = full.deadline;
+    job_event_put_state(&text,
+                        &(struct job_event_state){.id = in->id, .at = in->created_at, .state = JOB_QUEUED});
+    event = (struct store_event){job_event_state_kind(JOB_QUEUED), buf_str(&text)};
+    full.events = &event;
+    full.n_events = 1;
     if (full.secrets)
         full.secrets = vault_seal(r->env.vault, in->id, in->secrets);
     store_submit(r->env.store, &full, on_submitted, c);
     if (full.secrets)
         bytes_unref(full.secrets);
+    buf_free(&text);
     return true;
 }
 

@@ -76,7 +76,7 @@ void runner_stop(struct runner *r);
 void runner_free(struct runner **r);
 void runner_tick(struct runner *r);
 
-/* Accept a job. in as for the store, but secrets as they came: sealed here; deadline 0 takes the policy's. False: too many live jobs, nothing was
+/* Accept a job. in as for the store but for events, which are the runner's to tell, but secrets as they came: sealed here; deadline 0 takes the policy's. False: too many live jobs, nothing was
  * done. The callback runs after the commit; the job may be dispatched as soon as it returns. */
 bool runner_submit(struct runner *r, const struct store_submit *in, store_submitted_cb *cb, void *arg);
 

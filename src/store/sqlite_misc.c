@@ -65,9 +65,10 @@ enum store_status sql_events(struct db *db, struct req *r)
     int64_t limit = r->in.events.limit;
     sqlite3_stmt *st;
 
+    r->out.events.newest = db_int(db, 0, "SELECT seq FROM sqlite_sequence WHERE name = 'events'", "");
     r->out.events.oldest = db_int(db, 0, "SELECT min(id) FROM events", "");
     if (r->out.events.oldest == 0)
-        r->out.events.oldest = db_int(db, 0, "SELECT seq FROM sqlite_sequence WHERE name = 'events'", "") + 1;
+        r->out.events.oldest = r->out.events.newest + 1;
     if (job)
         st = db_query(db,
                       "SELECT id, job, kind, data, tenant FROM events INDEXED BY events_job"

@@ -197,10 +197,10 @@ struct store_logged {
     const char *kind, *data;
     const char *tenant;
 };
-/* oldest: the oldest id that is kept; with an empty log the next one to be given. Ids are never given twice.
- */
+/* oldest: the oldest id that is kept; with an empty log the next one to be given. newest: the last that was given, kept
+ * or not; 0 none. Ids are never given twice. */
 typedef void store_events_cb(enum store_status status, const struct store_logged *e, size_t n, int64_t oldest,
-                             void *arg);
+                             int64_t newest, void *arg);
 
 /* --- small documents that survive a restart: the last known object_info of a server, settings --- */
 typedef void store_doc_cb(enum store_status status, struct bytes *doc, void *arg);

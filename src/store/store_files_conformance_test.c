@@ -552,9 +552,11 @@ static void trim_events(void **state)
     CALL(f, events, 0, NULL, 10, on_events);
     assert_string_equal(buf_str(&f->text), "5:t:j1:state:x 6:t:j1:state:x ");
     assert_int_equal(f->oldest, 5);
+    assert_int_equal(f->newest, 6);
     trim_all(f, &(struct store_keep){.now = 900, .events_ms = 100, .max_rows = 9}, &jobs, &outputs, &events);
     fx_reopen(f);
     CALL(f, events, 0, NULL, 10, on_events);
+    assert_int_equal(f->newest, 6);
     assert_int_equal(f->oldest, 7); /* ids are not given twice, not even after a restart */
     in.at = 1000;
     assert_int_equal(CALL(f, step, &in, on_done), STORE_OK);
