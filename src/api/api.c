@@ -400,7 +400,8 @@ void api_handle(struct http_req *req, void *arg)
     path = path_normal(http_req_path(req));
     for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++)
         r = route_find(tables[i], http_req_method_name(req), path, &p, &path_known);
-    http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
+    if (r == NULL || strstr(r->path, "/events") == NULL) /* a stream lasts as long as its reader wants */
+        http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
     if (r == NULL)
         unknown(a, req, path, path_known);
     else if ((r->flags & API_CHANGES) && !origin_allowed(a, req))

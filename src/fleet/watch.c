@@ -157,7 +157,7 @@ void watch_no_witness(struct server *s, const char *id)
 void watch_link_open(struct server *s)
 {
     health_link_open(&s->health, now_of(s), s->watch.witness[0] != '\0');
-    s->watch.strange = true;
+    s->watch.strange = s->watch.witness[0] != '\0';
     recognise(s);
     settle(s);
 }
