@@ -44,7 +44,8 @@ def test_one_of_four_fails_every_job(fault, total, tmp_path, capsys):
                                                                               sick["state"]))
     judge(books, total, listed)
     assert set(faults) == {("s0", SICK[fault])}, "else nothing was proved"
-    assert faults["s0", SICK[fault]] < 20, "it was given job after job"
+    if fault not in ("oom", "reject"):  # these may be the graph's fault, and say nothing about the server
+        assert faults["s0", SICK[fault]] < 20, "it was given job after job"
 
 
 def test_one_of_four_raises_in_every_job(capsys):
