@@ -221,6 +221,7 @@ def test_what_was_added_survives_reload_and_restart():
                 by = ByApi(g, c)
                 g.reload({"servers": configured.servers(s.urls[:1])})
                 await by.add("mine", s.urls[1])
+                await c.until_all_up()
                 await by.drain("mine")
                 await by.drain("s0")
                 g.reload({"limits": {"nodes": 30}})
