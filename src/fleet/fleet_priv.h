@@ -48,6 +48,7 @@ struct registry {
     size_t n_servers;
     int primary; /* index, -1 none */
     struct list calls;
+    struct list forgetting; /* registry.c */
 
     const struct fleet_listener *listener;
     void *listener_arg;

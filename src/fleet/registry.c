@@ -158,6 +158,7 @@ struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c
     r->refs = 1;
     r->primary = -1;
     list_init(&r->calls);
+    list_init(&r->forgetting);
     list_init(&r->fetch_queue);
     list_init(&r->load_queue);
     list_init(&r->read_queue);
@@ -339,6 +340,45 @@ static int need_tls(struct registry *r, const char *url, struct err *e)
     return rc;
 }
 
+/* The operator's word about a server that has left the file is being forgotten: a read could still find it. */
+struct forgetting {
+    struct list link;
+    struct registry *r;
+    char *name;
+};
+
+static bool is_forgotten(const struct registry *r, const char *name)
+{
+    list_for_each(it, &r->forgetting)
+        if (strcmp(list_entry(it, struct forgetting, link)->name, name) == 0)
+            return true;
+    return false;
+}
+
+static void on_forgotten(enum store_status st, void *arg)
+{
+    struct forgetting *x = arg;
+
+    if (st != STORE_OK)
+        log_warn(LOG_S("server", x->name), LOG_S("event", "drain_not_forgotten"),
+                 LOG_S("reason", store_status_name(st)));
+    list_remove(&x->link);
+    registry_unref(x->r);
+    free(x->name);
+    free(x);
+}
+
+static void drained_forget(struct registry *r, const char *name)
+{
+    struct forgetting *x = xcalloc(1, sizeof(*x));
+
+    registry_ref(r);
+    x->r = r;
+    x->name = xstrdup(name);
+    list_push_back(&r->forgetting, &x->link);
+    store_doc_put(r->store, DOC_DRAINED, name, NULL, on_forgotten, x);
+}
+
 static void on_drained_doc(enum store_status st, struct bytes *doc, void *arg)
 {
     struct server *s = arg;
@@ -350,7 +390,7 @@ static void on_drained_doc(enum store_status st, struct bytes *doc, void *arg)
 
 static void begin(struct server *s)
 {
-    if (s->from_file)
+    if (s->from_file && !is_forgotten(s->r, s->name))
         store_doc_get(s->r->store, DOC_DRAINED, s->name, on_drained_doc, server_ref(s));
     server_start(s);
 }
@@ -504,7 +544,7 @@ static void entries_clear_way(struct registry *r, const struct entry *x, size_t 
             keep = strcmp(x[k].place, place) != 0;
         free(place);
         if (s && !keep && s->from_file && !same)
-            drained_put(r, s->name, false, NULL, NULL); /* if the name comes again it is another server */
+            drained_forget(r, s->name); /* if the name comes again it is another server */
         if (s && !keep)
             take_out(s, false);
     }
