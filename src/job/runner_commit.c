@@ -62,6 +62,7 @@ void commit_free(struct commit **cp)
     if (c == NULL)
         return;
     free(c->message);
+    free(c->words);
     free(c->server);
     job_error_fini(&c->error);
     bytes_unref(c->history);
@@ -87,7 +88,7 @@ static struct bytes *state_event(const struct runner_job *j, const struct commit
         jsonw_key(&w, "error");
         jsonw_obj(&w);
         jsonw_kstr(&w, "code", job_code_name(c->up.code));
-        jsonw_kstr(&w, "message", c->message);
+        jsonw_kstr(&w, "message", c->words);
         jsonw_obj_end(&w);
     }
     jsonw_obj_end(&w);
@@ -103,7 +104,7 @@ static void commit_give(struct runner_job *j)
     struct bytes *text = state_event(j, c);
     struct store_event ev = {JOB_STATE_LIVE(up->state) ? "state" : "end", text->data};
     struct job_attempt begin = {.n = c->attempt, .server = c->server, .started_at = c->at};
-    struct job_attempt end = {.n = c->attempt, .ended_at = c->at, .code = up->code, .message = c->message};
+    struct job_attempt end = {.n = c->attempt, .ended_at = c->at, .code = up->code, .message = c->words};
     struct store_stray stray = {.server = j->s.server, .since = c->at};
     struct store_step in = {.id = j->s.id,
                             .version = j->s.version,
@@ -146,6 +147,9 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
     c->up = *up;
     c->message = xstrdup_null(up->message);
     c->up.message = NULL;
+    if (up->code != JOB_OK)
+        c->words = c->message ? xasprintf("%s: %s", job_code_sentence(up->code), c->message)
+                              : xstrdup(job_code_sentence(up->code));
     c->at = runner_wall(r);
     c->attempt = j->s.attempt;
     if (up->begin) {
@@ -160,7 +164,7 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
         c->error = (struct job_error){.code = up->code,
                                       .attempt = c->attempt,
                                       .server = xstrdup_null(j->s.server),
-                                      .message = xstrdup_null(c->message),
+                                      .message = xstrdup_null(c->words),
                                       .detail = j->a ? xstrdup_null(j->a->error_detail) : NULL};
         if (!(up->flags & JOB_F_NO_HISTORY))
             c->history = collect_end_history(j, up->state, &c->error);

@@ -217,6 +217,53 @@ static void on_attempts(enum store_status st, struct job_record *rec, void *arg)
     runner_settle(r);
 }
 
+/* Does any server meet a need that is this one thing? */
+static bool anybody_has(struct runner *r, const char *list, struct json thing)
+{
+    struct buf text = BUF_INIT;
+    bool has = false;
+
+    buf_printf(&text, "{\"%s\": [", list);
+    json_put(&text, thing);
+    buf_puts(&text, "]}");
+    for (unsigned i = 0; i < SCHED_SERVERS_MAX && !has; i++)
+        has = r->use[i].name && fleet_can_run(r->env.fleet, i, buf_str(&text)) > 0;
+    buf_free(&text);
+    return has;
+}
+
+static void put_missing(struct runner *r, const char *list, struct json things, struct buf *out)
+{
+    struct json_iter it = json_iter(things);
+    struct json thing;
+
+    while (json_next(&it, NULL, &thing)) {
+        bool choice = json_type(thing) == JSON_ARRAY;
+        char *what = json_strdup(choice ? json_at(thing, 2) : thing);
+
+        if (what && out->len < 300 && !anybody_has(r, list, thing))
+            buf_printf(out, "%s%s %.100s", out->len ? ", " : "", choice ? "file" : "node", what);
+        free(what);
+    }
+}
+
+/* What a person can do about it: which node or file no server has. */
+static char *lacking(struct runner *r, const struct need *n)
+{
+    struct buf b = BUF_INIT;
+    struct json need;
+    char *text;
+
+    if (json_check(n->text, strlen(n->text), NULL, &need, NULL) == 0) {
+        put_missing(r, "classes", json_get(need, "classes"), &b);
+        put_missing(r, "choices", json_get(need, "choices"), &b);
+    }
+    text = b.len ? xasprintf("no server has %s", buf_str(&b))
+                 : xstrdup("all that it needs is somewhere, but not on one server");
+    buf_free(&b);
+    return text;
+}
+
 /* Every configured server is known, and none can run it. */
 static bool nobody_can(struct runner_job *j, const struct sched_set *can)
 {
@@ -250,7 +297,12 @@ void place_enqueue(struct runner_job *j)
     }
     can = job_servers(j);
     if (nobody_can(j, &can)) {
-        runner_feed_kind(j, JOB_EV_UNPLACEABLE);
+        struct job_event ev = {.kind = JOB_EV_UNPLACEABLE};
+        char *text = lacking(r, j->need);
+
+        ev.message = text;
+        runner_feed(j, &ev);
+        free(text);
         return;
     }
     sched_job_add(r->sched, &j->sched, &can);

@@ -89,6 +89,7 @@ struct call {
 struct commit {
     struct job_update up;
     char *message, *server;
+    char *words; /* the failure as a sentence: what happened, and message as its cause */
     char upstream_id[UUID_SIZE];
     int attempt;
     int64_t at;
