@@ -159,8 +159,7 @@ static bool give_up_silent(struct step *s)
     struct job_soft *soft = &s->up->soft;
 
     if (s->mono - soft->heard >= s->pol->lost_ms) {
-        attempt_failed(s, JOB_SERVER_LOST, "the server gave no sign of life for the time allowed", true,
-                       true);
+        attempt_failed(s, JOB_SERVER_LOST, "no sign of life for as long as timeout.lost allows", true, true);
         return true;
     }
     if (!s->ev->refused)
@@ -169,7 +168,7 @@ static bool give_up_silent(struct step *s)
         soft->refused_at = s->mono;
     if (s->mono - soft->refused_at < REFUSED_APART_MS)
         return false;
-    attempt_failed(s, JOB_SERVER_LOST, "the server refuses connections", true, true);
+    attempt_failed(s, JOB_SERVER_LOST, "it refuses connections", true, true);
     return true;
 }
 
@@ -201,7 +200,7 @@ static void step_absent(struct step *s)
         why = "the prompt ran, but the server's history does not hold it";
     } else {
         code = JOB_INTERRUPTED;
-        why = "the prompt was removed from the server's queue by someone else";
+        why = "it was taken out of the server's queue";
     }
     attempt_failed(s, code, why, false, true);
 }
@@ -253,7 +252,18 @@ static void step_queued(struct step *s)
     default: break;
     }
     if (s->h->deadline && s->wall >= s->h->deadline)
-        finish(s, JOB_EXPIRED, JOB_CODE_EXPIRED, "it waited longer than allowed");
+        finish(s, JOB_EXPIRED, JOB_CODE_EXPIRED,
+               "no server took it before its time was over (timeout.queue)");
+}
+
+/* A graph found valid here that a server refuses may be taken by another. One that was accepted unchecked, because no
+ * server had ever answered, is told to be wrong by the last one that is asked. */
+static void step_rejected(struct step *s)
+{
+    attempt_failed(s, JOB_SERVER_REJECTED, s->ev->message, false, false);
+    if (s->up->state == JOB_FAILED && (s->h->flags & JOB_F_UNVALIDATED) &&
+        s->ev->code == JOB_VALIDATION_FAILED)
+        s->up->code = JOB_VALIDATION_FAILED;
 }
 
 /* The POST came to nothing, for certain. */
@@ -267,7 +277,7 @@ static void step_not_taken(struct step *s)
         s->up->spent = s->h->spent - 1;
         s->up->not_before = s->wall + REFUSED_WAIT_MS;
         break;
-    case JOB_EV_REJECTED: attempt_failed(s, JOB_SERVER_REJECTED, message, false, false); break;
+    case JOB_EV_REJECTED: step_rejected(s); break;
     case JOB_EV_STAGE_FAILED: attempt_failed(s, JOB_DISPATCH_FAILED, message, false, false); break;
     default: finish(s, JOB_FAILED, s->ev->code, message); break;
     }
@@ -355,7 +365,9 @@ static void step_running(struct step *s)
     if (give_up_silent(s))
         return;
     if (s->mono - soft->progressed >= s->pol->stall_ms) {
-        attempt_failed(s, JOB_STALLED, "the server answers, but the prompt makes no progress", true, true);
+        attempt_failed(s, JOB_STALLED,
+                       "its server answers, but nothing moved for as long as timeout.stall allows", true,
+                       true);
         return;
     }
     if (s->ev->kind == JOB_EV_TICK && !soft->asking && s->mono >= soft->next_at) {

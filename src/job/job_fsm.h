@@ -14,7 +14,8 @@
  *                RECOVER                        -                                      ENQUEUE
  *   dispatching  ACCEPTED, a sign of life       running       started_at               -
  *                REFUSED (never reached it)     queued        attempt ends, not spent  ENQUEUE
- *                REJECTED                       queued/failed server_rejected          ENQUEUE / FINISH
+ *                REJECTED                       queued/failed server_rejected, or      ENQUEUE / FINISH
+ *                                                             validation_failed if we had not checked it
  *                POST_LOST, RECOVER             -             (finding begins)         FIND
  *   running      ENDED, FOUND in history        collecting    -                        HISTORY
  *                TICK while events are silent   -                                      FIND
@@ -108,7 +109,8 @@ struct job_event {
     bool answered;     /* HISTORY_FAILED: the server answered, but not usably */
     bool elsewhere;    /* another capable server is configured that has not failed this job */
     bool device_fault; /* HISTORY with execution_error: CUDA, HIP, cuDNN; or the server fails job after job */
-    enum job_code code;  /* HISTORY, COLLECT_FAILED, UNSENDABLE */
+    enum job_code
+        code; /* HISTORY, COLLECT_FAILED, UNSENDABLE; REJECTED: VALIDATION_FAILED if it judged the graph */
     const char *message; /* for the record; valid during the call; NULL: a text of ours */
 };
 

@@ -296,6 +296,31 @@ static void test_absent_twice(void **state)
     assert_false(up.commit);
 }
 
+/* A refusal of a graph that was never checked here says that the graph is wrong, once nobody else is left to ask. */
+static void test_unchecked_refused(void **state)
+{
+    struct job_hard h = {.state = JOB_DISPATCHING, .attempt = 1, .spent = 1, .flags = JOB_F_UNVALIDATED};
+    struct job_soft soft = {.since = 1, .heard = 1, .progressed = 1, .posting = true};
+    struct job_event ev = {.kind = JOB_EV_REJECTED, .code = JOB_VALIDATION_FAILED, .elsewhere = true};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.state, JOB_QUEUED);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+    ev.elsewhere = false;
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.state, JOB_FAILED);
+    assert_int_equal(up.code, JOB_VALIDATION_FAILED);
+    ev.code = JOB_SERVER_REJECTED; /* not a judgement of the graph */
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+    ev.code = JOB_VALIDATION_FAILED;
+    h.flags = 0; /* found valid here */
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+}
+
 static void test_every_code_has_a_rule(void **state)
 {
     (void)state;
@@ -310,11 +335,9 @@ static void test_every_code_has_a_rule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_invariants),
-        cmocka_unit_test(test_silence_ends),
-        cmocka_unit_test(test_noise_ends),
-        cmocka_unit_test(test_absent_twice),
-        cmocka_unit_test(test_every_code_has_a_rule),
+        cmocka_unit_test(test_invariants),        cmocka_unit_test(test_silence_ends),
+        cmocka_unit_test(test_noise_ends),        cmocka_unit_test(test_absent_twice),
+        cmocka_unit_test(test_unchecked_refused), cmocka_unit_test(test_every_code_has_a_rule),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
