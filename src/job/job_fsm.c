@@ -12,6 +12,7 @@
 #define REFUSED_APART_MS 1000 /* refused or reset twice, this far apart, is as good as timeout.lost */
 #define STORAGE_TRIES 2
 #define STORAGE_WAIT_MS 1000
+#define FORGOTTEN "the server was away and no longer knows the prompt"
 
 const struct job_policy job_policy_default = {
     .max_attempts = 3, .lost_ms = 60000, .stall_ms = 1800000, .history_ms = 60000, .queue_ms = 0};
@@ -194,7 +195,7 @@ static void step_absent(struct step *s)
         why = "the answer to POST /prompt was lost and the server does not have the prompt";
     } else if (soft->link_dropped) {
         code = JOB_SERVER_RESTARTED;
-        why = "the server was away and no longer knows the prompt";
+        why = FORGOTTEN;
     } else if (soft->started) {
         code = JOB_HISTORY_MISSING;
         why = "the prompt ran, but the server's history does not hold it";
@@ -212,6 +213,7 @@ static void begin_collecting(struct step *s)
     s->up->started = true;
     heard(s, true);
     s->up->soft.posting = false;
+    s->up->soft.link_dropped = false; /* from now on it would mean that history may be lost */
     s->up->soft.started = true;
     s->up->soft.ended_at = s->mono;
     s->up->soft.tries = 1;
@@ -388,7 +390,9 @@ static void history_again(struct step *s)
     if (give_up_silent(s))
         return;
     if (s->mono - soft->ended_at >= s->pol->history_ms) {
-        if (soft->answered)
+        if (soft->answered && soft->link_dropped)
+            attempt_failed(s, JOB_SERVER_RESTARTED, FORGOTTEN, false, true);
+        else if (soft->answered)
             attempt_failed(s, JOB_HISTORY_MISSING,
                            "the server says it ended, but its history does not hold the prompt", true, true);
         else
@@ -445,11 +449,11 @@ static void step_collecting(struct step *s)
                                   .heard = s->mono,
                                   .progressed = s->mono,
                                   .ended_at = s->mono,
-                                  .link_dropped = true,
                                   .started = true,
                                   .tries = 1};
         ask(s, JOB_FX_HISTORY);
         break;
+    case JOB_EV_LINK_DROPPED: soft->link_dropped = true; break;
     case JOB_EV_HISTORY: step_history(s); break;
     case JOB_EV_HISTORY_NOT_YET:
         if (soft->judged)

@@ -26,7 +26,8 @@
  *   collecting   HISTORY success                -             (verdict kept)           COLLECT
  *                HISTORY error                  queued/failed its code                 ENQUEUE / COLLECT
  *                HISTORY not there, no answer   -             (asked again)            HISTORY
- *                ... for timeout.history        queued/failed history_missing, history_unavailable
+ *                ... for timeout.history        queued/failed history_missing, history_unavailable;
+ *                                                             server_restarted if the link had dropped since
  *                COLLECTED                      succeeded     history, outputs         FINISH
  *                COLLECT_FAILED                 queued/failed its code                 ENQUEUE / FINISH
  *   any live     CANCEL                         canceled      stray if it was sent     FINISH
@@ -67,7 +68,7 @@ struct job_soft {
     bool asking;        /* one of these is under way; its answer is certain to come */
     bool posting;       /* the POST's connection has not ended yet */
     bool started;       /* the server began to run it */
-    bool link_dropped;  /* the server's socket dropped since the dispatch */
+    bool link_dropped;  /* the server's socket dropped since the dispatch; collecting: since the end */
     bool answered;      /* collecting: history was readable, but without the prompt, when it was last asked */
     bool judged;        /* collecting: history was read; verdict is valid */
     enum job_code verdict;

@@ -296,6 +296,33 @@ static void test_absent_twice(void **state)
     assert_false(up.commit);
 }
 
+/* It ended, and history does not hold it: the server forgot it if it was away since, else it never wrote it. */
+static void test_forgotten_after_the_end(void **state)
+{
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .started = true, .link_dropped = true};
+    struct job_event ev = {.kind = JOB_EV_ENDED};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+    assert_int_equal(up.state, JOB_COLLECTING);
+    h.state = JOB_COLLECTING;
+    for (int dropped = 0; dropped < 2; dropped++) {
+        soft = up.soft;
+        if (dropped) {
+            ev.kind = JOB_EV_LINK_DROPPED;
+            job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+            soft = up.soft;
+        }
+        ev.kind = JOB_EV_HISTORY_NOT_YET;
+        job_step(&h, &soft, &ev, 1000 + pol.history_ms, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_QUEUED);
+        assert_int_equal(up.code, dropped ? JOB_SERVER_RESTARTED : JOB_HISTORY_MISSING);
+        up.soft = soft;
+    }
+}
+
 /* A refusal of a graph that was never checked here says that the graph is wrong, once nobody else is left to ask. */
 static void test_unchecked_refused(void **state)
 {
@@ -335,9 +362,13 @@ static void test_every_code_has_a_rule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_invariants),        cmocka_unit_test(test_silence_ends),
-        cmocka_unit_test(test_noise_ends),        cmocka_unit_test(test_absent_twice),
-        cmocka_unit_test(test_unchecked_refused), cmocka_unit_test(test_every_code_has_a_rule),
+        cmocka_unit_test(test_invariants),
+        cmocka_unit_test(test_silence_ends),
+        cmocka_unit_test(test_noise_ends),
+        cmocka_unit_test(test_absent_twice),
+        cmocka_unit_test(test_forgotten_after_the_end),
+        cmocka_unit_test(test_unchecked_refused),
+        cmocka_unit_test(test_every_code_has_a_rule),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
