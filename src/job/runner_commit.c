@@ -234,7 +234,7 @@ static void apply(struct runner_job *j, const struct commit *c)
     if (up->end) {
         fleet_result(j->r->env.fleet, s->server, up->code);
         if (up->code != JOB_OK && up->code != JOB_CODE_CANCELED)
-            place_failed(j, s->server);
+            place_failed(j, s->server, up->code);
     }
     if (s->state != up->state)
         s->state_at = c->at;

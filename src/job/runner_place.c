@@ -157,21 +157,24 @@ static bool usable(const struct server_use *u)
     return u->name && u->state == FLEET_UP;
 }
 
-/* The servers that can run it; without those that have failed it, while another one is usable. */
+/* The servers that can run it; without those that have failed it, while another one is usable, and without those that
+ * would fail it again (out of memory, refused), while another one is configured: it waits for that one. */
 static struct sched_set job_servers(struct runner_job *j)
 {
     struct runner *r = j->r;
-    struct sched_set fresh;
+    struct sched_set fresh, others;
     bool any = false;
 
     need_refresh(r, j->need);
-    fresh = j->need->can;
+    fresh = others = j->need->can;
     for (unsigned i = 0; i < SCHED_SERVERS_MAX; i++) {
         if (sched_set_has(&j->failed, i))
             sched_set_remove(&fresh, i);
+        if (sched_set_has(&j->barred, i))
+            sched_set_remove(&others, i);
         any |= sched_set_has(&fresh, i) && usable(&r->use[i]);
     }
-    return any ? fresh : j->need->can;
+    return any ? fresh : sched_set_empty(&others) ? j->need->can : others;
 }
 
 bool place_elsewhere(struct runner_job *j)
@@ -187,12 +190,16 @@ bool place_elsewhere(struct runner_job *j)
     return false;
 }
 
-void place_failed(struct runner_job *j, const char *server)
+void place_failed(struct runner_job *j, const char *server, enum job_code code)
 {
     int i = place_index(j->r, server);
+    const struct job_retry_rule *rule = job_retry_rule(code);
 
-    if (i >= 0)
-        sched_set_add(&j->failed, (unsigned)i);
+    if (i < 0)
+        return;
+    sched_set_add(&j->failed, (unsigned)i);
+    if (rule && rule->retry == JOB_RETRY_ELSEWHERE)
+        sched_set_add(&j->barred, (unsigned)i);
 }
 
 /* After a restart: which servers have failed it, before it is placed again. */
@@ -207,7 +214,7 @@ static void on_attempts(enum store_status st, struct job_record *rec, void *arg)
          */
         for (size_t i = 0; st == STORE_OK && i < rec->n_attempts; i++)
             if (rec->attempts[i].code != JOB_OK)
-                place_failed(j, rec->attempts[i].server);
+                place_failed(j, rec->attempts[i].server, rec->attempts[i].code);
         j->failed_is = FAILED_KNOWN;
         if (j->queued)
             place_enqueue(j);
