@@ -61,7 +61,7 @@ class Request:
 class Rule:
     """What happens to requests that match, in place of or on top of the usual answer."""
 
-    ACTIONS = ("answer", "drop", "lose", "hang", "hold", "hold-body", "truncate", "unsized", "change")
+    ACTIONS = ("answer", "drop", "lose", "hang", "wait", "hold-body", "truncate", "unsized", "change")
 
     def __init__(self, method, pattern, action, args, times=None):
         assert action in self.ACTIONS
@@ -100,7 +100,7 @@ class Peer:
         self.listener = None
         self.connections = set()  # writers
         self.tasks = set()
-        self.rules, self.held, self.requests = [], set(), []
+        self.rules, self.held, self.requests, self.given = [], set(), [], []
         self.frozen = self.mute = self.ws_refused = self.stubborn = False
         self.makes, self.fails = "image", None
         self.thawed = asyncio.Event()
@@ -202,6 +202,8 @@ class Peer:
         self.tell(p, "progress", node=node, value=1, max=2, keep=False)
         stop = stop or await self.gate(p, "work")
         fails = "interrupted" if stop else self.fails
+        if fails == "hang":
+            await asyncio.Event().wait()
         if fails is None:
             self.tell(p, "progress", node=node, value=2, max=2, keep=False)
             output = self.make(p, node)
@@ -324,7 +326,13 @@ class Peer:
         return None
 
     async def answer(self, req, reader, writer):
-        rule = self.rule_for(req)
+        rule, life = self.rule_for(req), self.lives
+        while rule and rule.action == "wait":
+            self.note("-- %s waits" % req)
+            await rule.released.wait()
+            if life != self.lives:
+                raise Gone
+            rule = self.rule_for(req)
         action = rule.action if rule else None
         if action == "drop":
             self.note("-- closes without taking %s" % req)
@@ -344,9 +352,6 @@ class Peer:
             self.note("-- took %s, its answer is lost" % req)
             self.reset(writer)
             raise Gone
-        if action == "hold":
-            self.note("-- took %s, holds its answer" % req)
-            await rule.released.wait()
         if action == "change" and body:
             body = picture("changed %d" % len(self.requests))
         await self.put(req, writer, status, body, kind, action, rule)
@@ -363,6 +368,8 @@ class Peer:
             await rule.released.wait()
             writer.write(body[half:])
             await writer.drain()
+        if req.path == "/view" and status == 200 and action != "truncate":
+            self.given.append(body)
         if action in ("truncate", "unsized"):
             writer.close()
             raise Gone

@@ -122,6 +122,13 @@ class Scene:
                 r.times = 0
                 r.released.set()
 
+    async def server_release(self, p, w):
+        """What waits goes on, by the rules that hold then."""
+        for r in p.rules:
+            if r.action in ("wait", "hold-body"):
+                r.times = 0
+                r.released.set()
+
     async def server_expect(self, p, w):
         method, path = plain_of(w)
         want = pairs_of(w)
@@ -159,7 +166,7 @@ class Scene:
         p.makes = w[0]
 
     async def server_fails(self, p, w):
-        p.fails = w[0]
+        p.fails = None if w[0] == "nothing" else w[0]
 
     async def server_nodes(self, p, w):
         p.nodes = [n + self.suffix for n in w]
@@ -269,9 +276,10 @@ class Scene:
         """Its submit is refused with this HTTP status and error type."""
         self.seed += 1
         node = option(w, "node")
-        status, answer = await c.submit(graph_of(node or self.node, self.seed))
+        extra = {"prompt_id": option(w, "id")} if option(w, "id") else {}
+        status, answer = await c.submit(graph_of(node or self.node, self.seed), **extra)
         need(status == int(w[0]), "expected the submit to be refused with %s" % w[0], "%d %s" % (status, answer))
-        compare("the refusal", answer, [q for q in pairs_of(w) if q.key != "node"])
+        compare("the refusal", answer, [q for q in pairs_of(w) if q.key not in ("node", "id")])
 
     async def client_expect(self, c, w):
         if self.way == "cli":
@@ -344,7 +352,7 @@ class Scene:
     async def operate(self, name, verb, state):
         name = self.peer(name).name
         status, body = await self.gateway.ask("POST", "/mux/v1/servers/%s/%s" % (name, verb))
-        need(status == 200, "expected to %s %s" % (verb, name), str(body))
+        need(status in (200, 404), "expected to %s %s" % (verb, name), str(body))
 
     async def gateway_add(self, g, w):
         p = self.peer(w[0])
@@ -376,6 +384,21 @@ class Scene:
     async def gateway_start(self, g, w):
         await self.gateway.start([p for p in self.peers.values()])
 
+    async def check_store_spoilt(self, _, w):
+        """What is kept on disk turns to garbage."""
+        for path in self.gateway.data.glob("comfymux.db*"):
+            if not path.name.endswith("-shm"):
+                path.write_bytes(b"\xa5" * path.stat().st_size)
+
+    async def gateway_term(self, g, w):
+        """SIGTERM, without waiting for its end."""
+        self.gateway.process.child.terminate()
+
+    async def gateway_ended(self, g, w):
+        await until("the gateway to end", lambda: not self.gateway.process.running())
+        need(self.gateway.process.child.returncode == int(w[0]), "expected the gateway to end with %s" % w[0],
+             str(self.gateway.process.child.returncode))
+
     async def check_disk(self, _, w):
         """holds SIZE: no file of the gateway's may grow beyond so many bytes, as on a disk that is full. free."""
         limit = int(w[1]) if w[0] == "holds" else resource.RLIM_INFINITY
@@ -387,10 +410,17 @@ class Scene:
         if "$job" in path:
             path = path.replace("$job", self.job)
         body = option(w, "body")
-        data = body if isinstance(body, str) else None
+        data = body * int(option(w, "times", "1")) if isinstance(body, str) else None
         got, answer = await self.gateway.ask(method, path, None if data else body, data)
         need(got == int(status), "expected %s" % status, "%d %s" % (got, json.dumps(answer)))
-        compare("the answer's", answer, [q for q in pairs_of(w) if q.key != "body"])
+        compare("the answer's", answer, [q for q in pairs_of(w) if q.key not in ("body", "times")])
+
+    async def gateway_asks_until(self, g, w):
+        """METHOD PATH STATUS: this is the answer in the end."""
+        async def there():
+            return (await self.gateway.ask(w[0], w[1]))[0] == int(w[2])
+
+        await until("%s for %s %s" % (w[2], w[0], w[1]), there)
 
     # ---- checks ----
 
@@ -432,6 +462,20 @@ class Scene:
         got = [x for a in r["attempts"] for x in (a["server"], a["error"]["code"] if a["error"] else "ok")]
         want = [self.peers[x].name if x in self.peers else x for x in w]
         need(got == want, "expected the attempts %s" % " ".join(want), got)
+
+    async def check_placed(self, _, w):
+        """The job was given to this server, or the server is not one that could be given work."""
+        name = self.peer(w[0]).name
+
+        async def there():
+            r = await self.gateway.record(self.job)
+            if r["attempts"] or r["state"] in checks.ENDED:
+                return True
+            body = (await self.gateway.ask("GET", "/mux/v1/servers"))[1]
+            states = {s["name"]: s["state"] for s in body["servers"]}
+            return states.get(name) not in ("up", "suspect")
+
+        await until("the job to be given to %s" % name, there)
 
     async def check_done(self, _, w):
         """The job succeeded, with so many outputs in every listing."""

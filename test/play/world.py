@@ -163,6 +163,7 @@ class Client:
         self.id = str(uuid.uuid4())
         self.ws = self.reader = self.job = None
         self.events, self.seen = [], 0  # [kind, data]; how many `expect` has passed
+        self.since = 0  # those before came over an earlier socket
         self.viewing = None
         self.viewed = b""
         self.view_end = None  # status, or the exception that ended it
@@ -172,6 +173,7 @@ class Client:
         self.tape.note(self.name, text)
 
     async def connect(self):
+        self.since = len(self.events)
         self.ws = await self.gateway.http.ws_connect(
             self.gateway.url.replace("http", "ws", 1) + "/ws?clientId=" + self.id, max_msg_size=1 << 27)
         self.reader = asyncio.create_task(self.read(self.ws))
@@ -201,8 +203,8 @@ class Client:
             self.running.cancel()
         await self.disconnect()
 
-    def of_job(self, kind=None):
-        return [(k, d) for k, d in self.events if isinstance(d, dict) and d.get("prompt_id") == self.job and
+    def of_job(self, kind=None, since=0):
+        return [(k, d) for k, d in self.events[since:] if isinstance(d, dict) and d.get("prompt_id") == self.job and
                 kind in (None, k)]
 
     async def submit(self, graph, **fields):
