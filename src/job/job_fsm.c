@@ -118,6 +118,12 @@ static void requeue(struct step *s, enum job_code code, const char *message)
     s->up->effects = JOB_FX_ENQUEUE;
 }
 
+/* Does it cost money, or may it? What was accepted before any server had been seen is not known. */
+static bool maybe_paid(const struct step *s)
+{
+    return (s->h->flags & (JOB_F_PAID | JOB_F_UNVALIDATED)) != 0;
+}
+
 static bool may_run_again(const struct step *s, enum job_code code, bool may_have_started)
 {
     const struct job_retry_rule *rule = job_retry_rule(code);
@@ -126,7 +132,7 @@ static bool may_run_again(const struct step *s, enum job_code code, bool may_hav
     /* A fault of the device, or of a server that fails job after job, is not the job's. */
     if (code == JOB_EXECUTION_ERROR && s->ev->device_fault)
         retry = JOB_RETRY_ANYWHERE;
-    if ((s->h->flags & JOB_F_PAID) && may_have_started)
+    if (maybe_paid(s) && may_have_started)
         return false;
     if (code == JOB_OUT_OF_MEMORY && (s->h->flags & JOB_F_OOM_RETRIED))
         return false;
@@ -145,7 +151,7 @@ static void attempt_failed(struct step *s, enum job_code code, const char *messa
             s->up->flags |= JOB_F_OOM_RETRIED;
     } else {
         /* A paid graph whose outcome is unknown is never sent again, and says so. */
-        if ((s->h->flags & JOB_F_PAID) && s->h->state == JOB_DISPATCHING && code == JOB_SERVER_LOST)
+        if (maybe_paid(s) && s->h->state == JOB_DISPATCHING && code == JOB_SERVER_LOST)
             code = JOB_DISPATCH_FAILED;
         finish(s, JOB_FAILED, code, message);
     }

@@ -348,6 +348,46 @@ static void test_unchecked_refused(void **state)
     assert_int_equal(up.code, JOB_SERVER_REJECTED);
 }
 
+/* The contract's list of what is retried, once more. */
+static void test_rules_are_the_contracts(void **state)
+{
+    static const enum job_code anywhere[] = {
+        JOB_SERVER_LOST,         JOB_SERVER_RESTARTED, JOB_STALLED,           JOB_DISPATCH_FAILED,
+        JOB_HISTORY_UNAVAILABLE, JOB_HISTORY_MISSING,  JOB_OUTPUT_UNAVAILABLE};
+    enum job_retry want[JOB_CODES] = {
+        [JOB_SERVER_REJECTED] = JOB_RETRY_ELSEWHERE, [JOB_OUT_OF_MEMORY] = JOB_RETRY_ELSEWHERE};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(anywhere); i++)
+        want[anywhere[i]] = JOB_RETRY_ANYWHERE;
+    for (int c = 1; c < JOB_CODES; c++)
+        assert_int_equal(job_retry_rule((enum job_code)c)->retry, want[c]);
+}
+
+/* What costs money, or may, is not run again once it may have started; before that it is. */
+static void test_paid(void **state)
+{
+    static const uint32_t flags[] = {0, JOB_F_PAID, JOB_F_UNVALIDATED};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .absent_at = 1000, .asking = true};
+    struct job_event ev = {.kind = JOB_EV_ABSENT, .elsewhere = true};
+    struct job_update up;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+        struct job_hard h = {.state = JOB_DISPATCHING, .attempt = 1, .spent = 1, .flags = flags[i]};
+
+        soft.posting = false;
+        ev.kind = JOB_EV_ABSENT;
+        job_step(&h, &soft, &ev, 3000, 0, &pol, &up);
+        assert_int_equal(up.state, flags[i] ? JOB_FAILED : JOB_QUEUED);
+        assert_int_equal(up.code, JOB_DISPATCH_FAILED);
+        soft.posting = true;
+        ev.kind = JOB_EV_REJECTED;
+        job_step(&h, &soft, &ev, 3000, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_QUEUED);
+    }
+}
+
 static void test_every_code_has_a_rule(void **state)
 {
     (void)state;
@@ -367,6 +407,8 @@ int main(void)
         cmocka_unit_test(test_noise_ends),
         cmocka_unit_test(test_absent_twice),
         cmocka_unit_test(test_forgotten_after_the_end),
+        cmocka_unit_test(test_rules_are_the_contracts),
+        cmocka_unit_test(test_paid),
         cmocka_unit_test(test_unchecked_refused),
         cmocka_unit_test(test_every_code_has_a_rule),
     };

@@ -332,6 +332,8 @@ class Peer:
             await rule.released.wait()
             if life != self.lives:
                 raise Gone
+            if self.frozen:
+                await self.thawed.wait()
             rule = self.rule_for(req)
         action = rule.action if rule else None
         if action == "drop":

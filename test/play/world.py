@@ -95,6 +95,11 @@ class Gateway:
             self.http = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None, sock_read=SECONDS))
         self.tape.note("gateway", "listens on %s" % self.url)
 
+        async def loaded():
+            return (await self.ask("GET", "/mux/v1/jobs"))[0] == 200
+
+        await until("the gateway to have read its jobs", loaded)
+
     def kill(self):
         self.tape.note("gateway", "-- killed")
         self.process.kill()
