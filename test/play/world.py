@@ -62,8 +62,8 @@ class Gateway:
     """The real program, with a data folder of its own."""
 
     numbers = itertools.count()
-    DEFAULTS = {"timeout.connect": "1s", "timeout.lost": "6s", "timeout.stall": "8s", "timeout.history": "2s",
-                "timeout.output": "2s", "retry.max_attempts": 2}
+    DEFAULTS = {"timeout.connect": "1s", "timeout.lost": "8s", "timeout.stall": "12s", "timeout.history": "2s",
+                "timeout.output": "3s", "retry.max_attempts": 2}
 
     def __init__(self, tape, config, ready="/readyz"):
         self.tape, self.config, self.ready = tape, {**self.DEFAULTS, **config}, ready
