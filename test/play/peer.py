@@ -97,7 +97,7 @@ class Peer:
         self.name, self.tape = name, tape
         self.nodes, self.paid = list(nodes), list(paid)
         self.port = None
-        self.listener = None
+        self.listener = self.place = None
         self.connections = set()  # writers
         self.tasks = set()
         self.rules, self.held, self.requests, self.given = [], set(), [], []
@@ -125,6 +125,9 @@ class Peer:
         return "http://127.0.0.1:%d" % self.port
 
     async def listen(self):
+        if self.place:
+            self.place.close()
+            self.place = None
         self.listener = await asyncio.start_server(self.serve, "127.0.0.1", self.port or 0, limit=1 << 26)
         self.port = self.listener.sockets[0].getsockname()[1]
         if self.worker is None:
@@ -135,6 +138,9 @@ class Peer:
         if self.listener:
             self.listener.close()
             self.listener = None
+            self.place = socket.socket()  # refuses, and nobody else gets the port
+            self.place.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            self.place.bind(("127.0.0.1", self.port))
         for w in list(self.connections):
             self.reset(w)
         self.sockets.clear()
@@ -148,6 +154,8 @@ class Peer:
 
     async def close(self):
         self.die()
+        if self.place:
+            self.place.close()
         for t in list(self.tasks):
             t.cancel()
         await asyncio.gather(*self.tasks, return_exceptions=True)
