@@ -61,7 +61,7 @@ class Request:
 class Rule:
     """What happens to requests that match, in place of or on top of the usual answer."""
 
-    ACTIONS = ("answer", "drop", "lose", "hang", "wait", "hold-body", "truncate", "unsized", "change")
+    ACTIONS = ("answer", "drop", "lose", "late", "hang", "wait", "hold-body", "truncate", "unsized", "change")
 
     def __init__(self, method, pattern, action, args, times=None):
         assert action in self.ACTIONS
@@ -347,6 +347,12 @@ class Peer:
         if action == "drop":
             self.note("-- closes without taking %s" % req)
             self.reset(writer)
+            raise Gone
+        if action == "late":
+            self.note("-- the connection of %s ends, and it is taken later" % req)
+            self.reset(writer)
+            await rule.released.wait()
+            self.usual(req)
             raise Gone
         if action == "hang":
             self.note("-- leaves %s unanswered" % req)

@@ -125,7 +125,7 @@ class Scene:
     async def server_release(self, p, w):
         """What waits goes on, by the rules that hold then."""
         for r in p.rules:
-            if r.action in ("wait", "hold-body"):
+            if r.action in ("wait", "late", "hold-body"):
                 r.times = 0
                 r.released.set()
 
