@@ -8,6 +8,7 @@
 #include "api/static.h"
 #include "api/windows.h"
 #include "base/log.h"
+#include "comfy/prompt_request.h"
 
 #define TENANT "default"
 
@@ -382,7 +383,7 @@ void api_handle(struct http_req *req, void *arg)
     bool path_known = false;
     char *path;
 
-    if (window)
+    if (window && strlen(window) <= CLIENT_ID_MAX)
         windows_heard(a->windows, api_tenant(a, req), window);
     put_cors(a, req);
     if (http_req_method(req) == HTTP_OPTIONS) {

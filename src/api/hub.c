@@ -114,7 +114,8 @@ void client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, stru
         out_free(o);
         return;
     }
-    if (o->kind == OUT_PRODUCT && o->node) { /* a client tells them apart by what executes */
+    if (o->kind == OUT_PRODUCT && o->node &&
+        o->audience != OUT_LEGACY) { /* a client tells them apart by what executes */
         struct buf b = BUF_INIT;
         struct out *before;
 

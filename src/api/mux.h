@@ -34,11 +34,10 @@ void mux_reply_record(struct api *a, struct http_req *req, int status, const str
 
 /* --- mux_record.c --- */
 #define MUX_SERVERS 256
-/* Where each row stands in the queue of its tenant (0 is next; -1: it does not wait), in one pass over what waits. */
-void mux_queue_positions(struct api *a, struct job_record *const *rows, size_t n, int *position);
+
 /* Many records: servers[n_servers] is what fleet_servers() gave in this turn. */
 void mux_put_record(struct jsonw *w, const struct job_record *rec, const struct fleet_server *servers,
-                    size_t n_servers, struct runner *r, int position);
+                    size_t n_servers, struct runner *r);
 /* [{n, node_id, kind ...}] of the attempt that won. */
 void mux_put_outputs(struct jsonw *w, const struct job_record *rec);
 /* "/mux/v1/jobs/<id>/outputs/<n>" */

@@ -144,22 +144,20 @@ static void put_page(struct api *a, const struct store_list *l, struct buf *b)
 {
     struct fleet_server v[MUX_SERVERS];
     size_t n = fleet_servers(registry_fleet(a->d.registry), v, MUX_SERVERS);
-    int *position = xcalloc(l->n + 1, sizeof(*position));
+
     char next[24];
     struct jsonw w;
 
-    mux_queue_positions(a, l->rows, l->n, position);
     snprintf(next, sizeof(next), "%lld", (long long)l->next);
     jsonw_init(&w, b);
     jsonw_obj(&w);
     jsonw_key(&w, "jobs");
     jsonw_arr(&w);
     for (size_t i = 0; i < l->n; i++)
-        mux_put_record(&w, l->rows[i], v, n < MUX_SERVERS ? n : MUX_SERVERS, a->runner, position[i]);
+        mux_put_record(&w, l->rows[i], v, n < MUX_SERVERS ? n : MUX_SERVERS, a->runner);
     jsonw_arr_end(&w);
     jsonw_kstr(&w, "next", l->next ? next : NULL);
     jsonw_obj_end(&w);
-    free(position);
 }
 
 static void on_list(struct store_list *l, void *arg)

@@ -54,7 +54,7 @@ static const struct job_output *image_next(const struct job_record *rec, const s
 static void answer_live(struct api *a, struct answer *t)
 {
     const struct job_summary *s = &t->rec->s;
-    int before = a->runner && s->state == JOB_QUEUED ? runner_queue_position(a->runner, s->id) : -1;
+    int before = a->runner ? runner_queue_position(a->runner, s->id) : -1;
     const char *server = s->server ? s->server : "a server";
 
     t->result = 202;

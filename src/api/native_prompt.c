@@ -163,6 +163,15 @@ static struct bytes *opt_bytes(const struct buf *b)
     return b->len ? bytes_new(b->data, b->len) : NULL;
 }
 
+static struct bytes *opt_secret(const struct buf *b)
+{
+    struct bytes *s = opt_bytes(b);
+
+    if (s)
+        s->secret = true;
+    return s;
+}
+
 struct flushed {
     struct api *a;
     char id[UUID_SIZE];
@@ -236,7 +245,7 @@ static void give(struct submit *s)
                               .extra_data = opt_bytes(&s->r.extra_data),
                               .targets = targets_of(s),
                               .rest = opt_bytes(&s->r.rest),
-                              .secrets = opt_bytes(&s->r.secrets),
+                              .secrets = opt_secret(&s->r.secrets),
                               .answer = answer_of(s),
                               .has_number = s->r.has_number,
                               .front = s->r.front,
@@ -324,6 +333,10 @@ void native_post_prompt(struct api *a, struct http_req *req, const struct api_pa
     s->req = req;
     s->tenant = xstrdup(api_tenant(a, req));
     s->window = window && window[0] ? xstrdup(window) : NULL;
+    if (window && strlen(window) > CLIENT_ID_MAX) {
+        refuse(s, 400, "invalid_window_id", "X-Comfymux-Window must have at most 256 bytes", "");
+        return;
+    }
     if (a->draining) {
         refuse(s, 503, "draining", "The gateway is about to stop", "try again in a moment");
         return;

@@ -29,6 +29,7 @@ struct serve {
     struct loop *loop;
     struct workers *workers;
     struct store *store;
+    struct vault *vault;
     struct blobs *blobs;
     struct registry *registry;
     struct runner *runner;
@@ -378,6 +379,7 @@ static int serve_open(struct serve *s, struct err *e)
     if (make_dir(s->cfg.data_dir, e) < 0 || (s->loop = loop_new(e)) == NULL ||
         (s->workers = workers_new(s->loop, WORKERS, e)) == NULL ||
         (s->store = store_sqlite_open(s->loop, s->cfg.data_dir, e)) == NULL ||
+        (s->vault = vault_open(s->cfg.data_dir, e)) == NULL ||
         (s->blobs = blobs_open(s->loop, s->workers, s->store, s->cfg.data_dir, e)) == NULL)
         return -1;
     s->registry = registry_new(s->loop, s->workers, loop_clock(s->loop), s->store, s->blobs, &rc);
@@ -387,7 +389,7 @@ static int serve_open(struct serve *s, struct err *e)
     s->cors = cors_list(&s->cfg);
     ac = api_config_of(s, &s->cfg);
     s->api = api_new(&deps, &ac);
-    env = (struct runner_env){loop_clock(s->loop), s->store, registry_fleet(s->registry), wake, s};
+    env = (struct runner_env){loop_clock(s->loop), s->store, registry_fleet(s->registry), s->vault, wake, s};
     timer_init(&s->wake, s->loop, on_wake, s);
     timer_init(&s->stop_at, s->loop, stop_now, s);
     timer_init(&s->collect, s->loop, on_collect, s);
@@ -435,6 +437,7 @@ static void serve_close(struct serve *s)
         timer_fini(&s->collect);
     }
     runner_free(&s->runner);
+    vault_close(&s->vault);
     api_free(&s->api);
     if (s->workers)
         workers_free(&s->workers);

@@ -50,8 +50,9 @@ enum fleet_submit_end {
 };
 struct fleet_submit {
     const char *server, *upstream_id;
-    const char *job;                                             /* for logs */
-    struct bytes *graph, *extra_data, *targets, *rest, *secrets; /* as in struct job_record */
+    const char *job;                                   /* for logs */
+    struct bytes *graph, *extra_data, *targets, *rest; /* as in struct job_record */
+    struct bytes *secrets;                             /* JSON object, plain, or NULL */
     const struct job_input *inputs;
     size_t n_inputs;
 };

@@ -84,6 +84,7 @@ struct runner_job *runner_add(struct runner *r, const struct job_summary *s, boo
     list_push_back(&r->jobs, &j->in_order);
     HASH_ADD_STR(r->by_id, s.id, j);
     r->live++;
+    tally_add(j);
     if (s->state == JOB_DISPATCHING || s->state == JOB_RUNNING)
         place_use(r, s->server, 1);
     if (s->state != JOB_QUEUED)
@@ -96,6 +97,7 @@ void runner_drop(struct runner_job *j)
     struct runner *r = j->r;
 
     place_dequeue(j);
+    tally_drop(j);
     attempt_free(&j->a);
     heap_remove(&r->wakes, &j->wake_node);
     commit_free(&j->commit);
@@ -400,7 +402,11 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     w->s.priority = in->priority;
     w->s.created_at = w->s.state_at = in->created_at;
     w->s.deadline = full.deadline;
+    if (full.secrets)
+        full.secrets = vault_seal(r->env.vault, in->id, in->secrets);
     store_submit(r->env.store, &full, on_submitted, c);
+    if (full.secrets)
+        bytes_unref(full.secrets);
     return true;
 }
 
@@ -458,35 +464,5 @@ void runner_each(struct runner *r, bool (*cb)(const struct runner_job_view *job,
         runner_view(list_entry(it, struct runner_job, in_order), &v);
         if (!cb(&v, arg))
             return;
-    }
-}
-
-int runner_queue_position(struct runner *r, const char *id)
-{
-    struct runner_job *j = runner_get(r, id);
-    int before = 0;
-
-    if (j == NULL || j->s.state != JOB_QUEUED)
-        return -1;
-    list_for_each(it, &r->jobs) {
-        struct runner_job *o = list_entry(it, struct runner_job, in_order);
-
-        if (o != j && o->s.state == JOB_QUEUED && strcmp(o->s.tenant, j->s.tenant) == 0 &&
-            sched_job_before(&o->sched, &j->sched))
-            before++;
-    }
-    return before;
-}
-
-void runner_counts(const struct runner *r, const char *tenant, struct runner_counts *out)
-{
-    *out = (struct runner_counts){.strays = list_len(&r->strays)};
-    list_for_each(it, &r->jobs) {
-        const struct runner_job *j = list_entry(it, struct runner_job, in_order);
-
-        if (tenant && strcmp(tenant, j->s.tenant) != 0)
-            continue;
-        out->live++;
-        out->state[j->s.state]++;
     }
 }

@@ -14,6 +14,7 @@
 #include "fleet/fleet.h"
 #include "job/job_fsm.h"
 #include "store/store.h"
+#include "store/vault.h"
 
 struct runner;
 
@@ -50,6 +51,7 @@ struct runner_env {
     struct clock *clock;
     struct store *store;
     struct fleet *fleet;
+    const struct vault *vault; /* NULL: jobs with secrets are not accepted */
     /* Call runner_tick() at this monotonic time, in place of what was asked for before. */
     void (*wake)(void *arg, int64_t mono_ms);
     void *wake_arg;
@@ -73,7 +75,7 @@ void runner_stop(struct runner *r);
 void runner_free(struct runner **r);
 void runner_tick(struct runner *r);
 
-/* Accept a job. in as for the store; deadline 0 takes the policy's. False: too many live jobs, nothing was
+/* Accept a job. in as for the store, but secrets as they came: sealed here; deadline 0 takes the policy's. False: too many live jobs, nothing was
  * done. The callback runs after the commit; the job may be dispatched as soon as it returns. */
 bool runner_submit(struct runner *r, const struct store_submit *in, store_submitted_cb *cb, void *arg);
 

@@ -239,6 +239,7 @@ static void apply(struct runner_job *j, const struct commit *c)
     if (s->state != up->state)
         s->state_at = c->at;
     s->state = up->state;
+    tally_move(j);
     s->version++;
     s->flags = up->flags;
     s->spent = up->spent;

@@ -42,7 +42,8 @@ struct store_submit {
     const char *client_id, *window_id, *retry_of, *need; /* or NULL */
     const char *key;                                     /* idempotency key of this tenant, or NULL */
     uint8_t body_hash[BLAKE3_LEN]; /* of the request body: tells an identical repeat from another request */
-    struct bytes *graph, *extra_data, *targets, *rest, *secrets; /* all but graph may be NULL */
+    struct bytes *graph, *extra_data, *targets, *rest; /* all but graph may be NULL */
+    struct bytes *secrets; /* sealed (vault.h), or NULL: the store never sees them plain */
     /* The answer's body with "%NUMBER%" once where the number goes, when number was not given; stored filled
      * in. */
     struct bytes *answer;

@@ -227,7 +227,7 @@ static void ready(enum store_status st, void *arg)
 
 static void gateway_start(struct sim *s)
 {
-    struct runner_env env = {&s->w.clock, s->store, &s->w.fleet, wake, s};
+    struct runner_env env = {&s->w.clock, s->store, &s->w.fleet, NULL, wake, s};
     struct runner_config cfg = {.policy = job_policy_default, .max_live = 1000000};
 
     cfg.output_ms = 60000;
