@@ -4,13 +4,36 @@
 
 #include "api/api.h"
 #include "api/hub.h"
+#include "base/histogram.h"
 #include "base/json.h"
 
 /* What has happened to jobs since the start, for /metrics (mux_metrics.c). */
 struct mux_counts {
     uint64_t accepted, dispatched, requeued, ended[JOB_STATES][JOB_CODES];
+    struct histogram in_state[JOB_STATES]; /* how long jobs were in each live state */
+    struct histogram whole[JOB_STATES];    /* from acceptance to each end */
 };
 void mux_count_change(struct mux_counts *c, const struct job_summary *s, enum job_state from);
+/* from_at: wall ms when it came to that state. */
+void mux_count_time(struct mux_counts *c, const struct job_summary *s, enum job_state from, int64_t from_at);
+
+/* What requests are about, for their latencies: few, so that the number of series stays small. */
+enum api_class {
+    API_SUBMIT,
+    API_UPLOAD,
+    API_FILE,
+    API_OBJECT_INFO,
+    API_HISTORY,
+    API_QUEUE,
+    API_STATUS,
+    API_HEALTH,
+    API_MUX,
+    API_NATIVE,
+    API_OTHER, /* the frontend, and what is passed on */
+    API_CLASSES
+};
+struct api_route;
+enum api_class mux_class_of(const struct api_route *r); /* NULL: OTHER */
 
 struct api {
     struct api_deps d;
@@ -18,8 +41,10 @@ struct api {
     struct runner *runner;
     struct hub *hub;
     struct windows *windows;
+    struct feed *feed;
     struct mux_counts counts;
-    struct packed *packed; /* object_info, compressed */
+    struct histogram requests[API_CLASSES]; /* us until the answer was complete */
+    struct packed *packed;                  /* object_info, compressed */
     bool draining;
 };
 
@@ -86,9 +111,17 @@ bool api_any_usable(struct api *a);
 void api_put_features(struct api *a, struct buf *b);
 
 /* Stored bytes under a file's name: Content-Disposition, type, ETag, ranges; what a browser would run only as a download.
- * 410 if the blob is gone. at: wall ms, for Last-Modified. */
-void api_reply_blob(struct api *a, struct http_req *req, const uint8_t hash[BLAKE3_LEN], const char *name,
-                    const char *mime, int64_t at);
+ * Never other bytes than those that were stored: 410 with a word about it if they are gone or damaged, 500 if they cannot
+ * be read. Strings are copied. */
+struct api_blob {
+    const uint8_t *hash;
+    int64_t size;
+    const char *name, *mime;
+    const char *job; /* for the log, or NULL */
+    int64_t at;      /* wall ms, for Last-Modified */
+    bool mux;        /* errors in our routes' shape */
+};
+void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b);
 
 /* --- the job record as the mux routes show it (mux_record.c) --- */
 void api_put_record(struct api *a, struct jsonw *w, const struct job_record *rec);

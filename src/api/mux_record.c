@@ -80,34 +80,14 @@ static void put_progress(struct jsonw *w, struct runner *r, const char *id)
     jsonw_obj_end(w);
 }
 
-void mux_output_url(const struct job_record *rec, const struct job_output *o, char out[MUX_URL_MAX])
-{
-    snprintf(out, MUX_URL_MAX, "/mux/v1/jobs/%s/outputs/%d", rec->s.id, o->n);
-}
-
 void mux_put_outputs(struct jsonw *w, const struct job_record *rec)
 {
-    char url[MUX_URL_MAX], hex[BLAKE3_HEX];
-
     jsonw_arr(w);
     for (size_t i = 0; i < rec->n_outputs; i++) {
-        const struct job_output *o = &rec->outputs[i];
-
-        if (o->attempt != rec->s.attempt)
+        if (rec->outputs[i].attempt != rec->s.attempt)
             continue;
-        mux_output_url(rec, o, url);
-        blake3_hex(o->blake3, hex);
         jsonw_obj(w);
-        jsonw_kint(w, "n", o->n);
-        jsonw_kstr(w, "node_id", o->node_id);
-        jsonw_kstr(w, "kind", o->kind);
-        jsonw_kstr(w, "filename", o->filename);
-        jsonw_kstr(w, "subfolder", o->subfolder);
-        jsonw_kstr(w, "type", o->type);
-        jsonw_kint(w, "size", o->size);
-        jsonw_kstr(w, "mime", o->mime);
-        jsonw_kstr(w, "blake3", hex);
-        jsonw_kstr(w, "url", url);
+        job_put_output(w, rec->s.id, &rec->outputs[i]);
         jsonw_obj_end(w);
     }
     jsonw_arr_end(w);

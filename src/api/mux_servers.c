@@ -61,7 +61,7 @@ static void put_server(struct jsonw *w, const struct fleet_view *f, const struct
     jsonw_kstr(w, "name", s->name);
     jsonw_kstr(w, "url", s->url);
     jsonw_kstr(w, "state", fleet_state_name(s->state));
-    jsonw_kstr(w, "reason", s->reason);
+    jsonw_kstr(w, "reason", s->reason && s->reason[0] ? s->reason : NULL);
     jsonw_kint(w, "depth", s->depth);
     jsonw_kspan(w, "tags", s->tags ? (struct json){s->tags, strlen(s->tags)} : (struct json){"[]", 2});
     jsonw_key(w, "running");

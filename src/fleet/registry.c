@@ -82,13 +82,20 @@ static size_t op_servers(struct fleet *f, struct fleet_server *out, size_t max)
             .name = s->name,
             .url = s->shown,
             .known = s->caps.info != NULL,
-            .depth = s->health.fence == FENCE_TRIAL ? 1 : s->depth,
+            .depth = health_on_trial(&s->health) ? 1 : s->depth,
             .tags = s->tags,
             .version = s->caps.version[0] ? s->caps.version : NULL,
             .nodes = s->caps.info ? (int)object_info_count(s->caps.info) : 0,
             .queue = s->link.queue,
         };
-        o->state = health_state(s, &o->reason);
+        o->state = health_state(&s->health, &o->reason);
+        o->link = link_is_open(s);
+        o->heard_ago = server_heard_ago(s);
+        o->good = s->health.good;
+        o->bad = s->health.bad;
+        o->fences = s->health.fences;
+        o->restarts = s->health.restarts;
+        o->asked = s->watch.asked;
     }
     return n;
 }
@@ -102,12 +109,12 @@ static int op_can_run(struct fleet *f, unsigned index, const char *need)
     return object_need_met(r->by_index[index]->caps.info, need);
 }
 
-static void op_result(struct fleet *f, const char *server, enum job_code code)
+static void op_result(struct fleet *f, const char *server, enum job_code code, enum fleet_blame blame)
 {
     struct server *s = registry_find(container_of(f, struct registry, fleet), server);
 
     if (s)
-        health_result(s, code);
+        watch_result(s, code, blame);
 }
 
 static void op_listen(struct fleet *f, const struct fleet_listener *l, void *arg)
@@ -171,7 +178,13 @@ void registry_set_config(struct registry *r, const struct registry_config *cfg)
     }
     free(r->ca_file);
     r->cfg = *cfg;
+    for (size_t i = 0; i < SERVERS_MAX; i++)
+        if (r->by_index[i])
+            r->by_index[i]->health.stall_ms = cfg->stall_ms;
     r->cfg.ca_file = r->ca_file = ca;
+    for (size_t i = 0; i < SERVERS_MAX; i++)
+        if (r->by_index[i])
+            http_client_set_connect(r->by_index[i]->http, cfg->connect_ms);
 }
 
 static void take_out(struct server *s, bool now)
@@ -184,6 +197,8 @@ static void take_out(struct server *s, bool now)
     if (r->primary == (int)s->index)
         r->primary = -1;
     server_retire(s, now);
+    if (!now && r->listener)
+        r->listener->on_removed(r->listener_arg, s->name);
     caps_merge(r);
     registry_changed(r);
 }
@@ -328,10 +343,8 @@ static void on_drained_doc(enum store_status st, struct bytes *doc, void *arg)
 {
     struct server *s = arg;
 
-    if (st == STORE_OK && doc && !s->gone) {
-        s->drained = true;
-        health_tell(s);
-    }
+    if (st == STORE_OK && doc && !s->gone)
+        watch_drain(s, true);
     server_unref(s);
 }
 
@@ -358,7 +371,7 @@ static struct server *take_in(struct registry *r, const struct registry_entry *i
         return NULL;
     s->index = i;
     s->from_file = from_file;
-    s->drained = drained;
+    watch_drain(s, drained);
     r->by_index[i] = s;
     HASH_ADD_KEYPTR(hh, r->by_name, s->name, strlen(s->name), s);
     r->n_servers++;
@@ -469,6 +482,15 @@ static const struct entry *entry_of(const struct entry *x, size_t n, const char 
     return NULL;
 }
 
+/* The operator's word about a server of the file. */
+static void drained_put(struct registry *r, const char *name, bool drained, store_done_cb *cb, void *arg)
+{
+    struct bytes *doc = bytes_new("true", 4);
+
+    store_doc_put(r->store, DOC_DRAINED, name, drained ? doc : NULL, cb, arg);
+    bytes_unref(doc);
+}
+
 /* What is no longer in the list, or has another url now, or stands in the way of one that is. */
 static void entries_clear_way(struct registry *r, const struct entry *x, size_t n)
 {
@@ -481,6 +503,8 @@ static void entries_clear_way(struct registry *r, const struct entry *x, size_t 
         for (size_t k = 0; keep && !same && k < n; k++)
             keep = strcmp(x[k].place, place) != 0;
         free(place);
+        if (s && !keep && s->from_file && !same)
+            drained_put(r, s->name, false, NULL, NULL); /* if the name comes again it is another server */
         if (s && !keep)
             take_out(s, false);
     }
@@ -501,6 +525,8 @@ int registry_configure(struct registry *r, const struct registry_entry *v, size_
         struct server *s = registry_find(r, x[i].name);
 
         if (s) {
+            if (!s->from_file && s->health.drained)
+                drained_put(r, s->name, true, NULL, NULL);
             s->from_file = true;
             server_update(s, &x[i].in);
         } else if (take_in(r, &x[i].in, true, false, e) == NULL) {
@@ -588,10 +614,8 @@ static void change_apply(struct change *c)
             take_out(s, false);
         break;
     case CHANGE_DRAIN:
-        if (s) {
-            s->drained = c->drain;
-            health_tell(s);
-        }
+        if (s)
+            watch_drain(s, c->drain);
         break;
     }
 }
@@ -667,10 +691,7 @@ void registry_drain(struct registry *r, const char *name, bool drain, registry_c
     if (s == NULL) {
         change_refuse(c, REGISTRY_NO_SERVER, NOT_CONFIGURED);
     } else if (s->from_file) {
-        struct bytes *doc = bytes_new("true", 4);
-
-        store_doc_put(r->store, DOC_DRAINED, name, drain ? doc : NULL, on_change_stored, c);
-        bytes_unref(doc);
+        drained_put(r, name, drain, on_change_stored, c);
     } else {
         struct store_server row = {s->name, s->url, s->depth, s->tags, drain};
 

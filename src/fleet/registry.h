@@ -2,7 +2,7 @@
  *
  * A server (server.c) has one WebSocket with a fresh client id per connection, opened before the first
  * prompt, feature flags negotiated; an HTTP client; what it can do (object_info, models, version) as last
- * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence (health.c):
+ * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence (health.h):
  *
  *   down ──link open, GET /prompt answers─> up ──a call fails, link lost──> suspect ──asked again, well──> up
  *     ^                                                                        │
@@ -27,12 +27,14 @@ struct registry_config {
     int64_t connect_ms;  /* timeout.connect */
     int64_t output_ms;   /* timeout.output: silence while a file is read */
     int64_t output_max;  /* bytes of one file; 0 no limit */
+    int64_t stall_ms;    /* timeout.stall: so long may what runs on a server be silent; 0: 30 minutes */
     const char *ca_file; /* for https, NULL the system's */
 };
 
 struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c, struct store *s,
                               struct blobs *b, const struct registry_config *cfg);
-/* connect_ms and ca_file count for servers that are added afterwards. */
+/* connect_ms counts for connections opened afterwards, output_* for the next file, ca_file for servers that are added
+ * afterwards. */
 void registry_set_config(struct registry *r, const struct registry_config *cfg);
 /* Servers of the store are added, links are opened, documents of the last run are read: ready once. */
 void registry_start(struct registry *r, void (*ready)(void *arg), void *arg);

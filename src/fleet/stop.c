@@ -21,6 +21,7 @@ struct stop {
     enum stop_step step;
     struct bytes *body;
     int place;
+    struct health_queue queue;
 };
 
 static void stop_free(struct call *c)
@@ -35,8 +36,10 @@ static void stop_end(struct stop *x, enum fleet_stopped r)
 {
     if (!call_answer(&x->call))
         return;
-    if (r == FLEET_GONE)
+    if (r == FLEET_GONE) {
         server_release(x->call.s, x->id);
+        watch_no_witness(x->call.s, x->id);
+    }
     x->cb(r, x->arg);
 }
 
@@ -52,6 +55,8 @@ static void stop_looked(struct stop *x)
 {
     bytes_unref(x->body);
     x->body = NULL;
+    if (x->place >= 0)
+        watch_queue(x->call.s, &x->queue);
     if (x->place < 0)
         stop_end(x, FLEET_STOP_FAILED);
     else if (x->place == FLEET_ABSENT)
@@ -66,7 +71,7 @@ static void run_look(struct work *w)
 {
     struct stop *x = container_of(w, struct stop, call.work);
 
-    x->place = queue_find(x->body->data, x->body->len, x->id);
+    x->place = queue_find(x->body->data, x->body->len, x->id, &x->queue);
 }
 
 static void on_look_read(struct work *w)
@@ -96,7 +101,7 @@ static void on_stop_answer(const struct http_answer *a, void *arg)
             call_work(&x->call, run_look, on_look_read);
             return;
         }
-        x->place = queue_find(a->body->data, a->body->len, x->id);
+        x->place = queue_find(a->body->data, a->body->len, x->id, &x->queue);
         stop_looked(x);
     }
 }

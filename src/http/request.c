@@ -74,6 +74,11 @@ int64_t http_req_content_length(const struct http_req *r)
     return r->head->length;
 }
 
+const struct http_server *http_req_server(const struct http_req *r)
+{
+    return r->conn->server;
+}
+
 struct loop *http_req_loop(const struct http_req *r)
 {
     return r->conn->server->loop;

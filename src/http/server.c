@@ -331,6 +331,8 @@ static void request_end(struct http_conn *c)
         return;
     }
     flush_wait_add(c, r);
+    if (r->done_cb)
+        r->done_cb(http_clock_us() - r->began, r->done_arg);
     c->req = NULL;
     http_req_free(r);
     if (!keep) {
@@ -577,6 +579,12 @@ struct http_server *http_server_new(struct loop *l, const struct http_limits *li
     list_init(&s->listeners);
     list_init(&s->conns);
     return s;
+}
+
+void http_server_set_limits(struct http_server *s, const struct http_limits *lim)
+{
+    s->lim = *lim;
+    accept_check(s);
 }
 
 struct listener *http_server_listen(struct http_server *s, const char *addr, struct tls_server *tls,

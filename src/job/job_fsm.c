@@ -18,10 +18,11 @@ const struct job_policy job_policy_default = {
     .max_attempts = 3, .lost_ms = 60000, .stall_ms = 1800000, .history_ms = 60000, .queue_ms = 0};
 
 static const char *const event_names[JOB_EVENTS] = {
-    "recover",      "tick",    "cancel",          "placed",         "unplaceable", "accepted",
-    "rejected",     "refused", "unsendable",      "stage_failed",   "post_lost",   "started",
-    "progress",     "ended",   "found",           "found_ended",    "absent",      "unreachable",
-    "link_dropped", "history", "history_not_yet", "history_failed", "collected",   "collect_failed"};
+    "recover",        "tick",    "cancel",     "placed",          "unplaceable",    "accepted",
+    "rejected",       "refused", "unsendable", "stage_failed",    "post_lost",      "started",
+    "progress",       "ended",   "found",      "found_ended",     "absent",         "unreachable",
+    "link_dropped",   "removed", "history",    "history_not_yet", "history_failed", "collected",
+    "collect_failed", "no_room"};
 
 const char *job_event_name(enum job_event_kind k)
 {
@@ -32,7 +33,7 @@ static const struct job_retry_rule retry_rules[] = {
     {JOB_NO_CAPABLE_SERVER, JOB_RETRY_NEVER, "no server could run it"},
     {JOB_VALIDATION_FAILED, JOB_RETRY_NEVER, "the graph is wrong everywhere"},
     {JOB_SERVER_REJECTED, JOB_RETRY_ELSEWHERE, "found valid here, so this server may lack what another has"},
-    {JOB_EXECUTION_ERROR, JOB_RETRY_NEVER, "a node raised: it would again"},
+    {JOB_EXECUTION_ERROR, JOB_RETRY_NEVER, "a node raised: it would again; but see may_run_again()"},
     {JOB_OUT_OF_MEMORY, JOB_RETRY_ELSEWHERE, "another server may have more memory; once"},
     {JOB_INTERRUPTED, JOB_RETRY_NEVER, "someone wanted it to stop"},
     {JOB_SERVER_LOST, JOB_RETRY_ANYWHERE, "the server's fault, not the job's"},
@@ -129,9 +130,13 @@ static bool may_run_again(const struct step *s, enum job_code code, bool may_hav
     const struct job_retry_rule *rule = job_retry_rule(code);
     enum job_retry retry = rule ? rule->retry : JOB_RETRY_NEVER;
 
-    /* A fault of the device, or of a server that fails job after job, is not the job's. */
+    /* A fault of the device is not the job's. Where the latest job failed too, or none has succeeded yet, while
+     * others succeed, nobody knows whose fault it is: another server tells. So a graph that fails everywhere runs at
+     * most once more than needed. */
     if (code == JOB_EXECUTION_ERROR && s->ev->device_fault)
         retry = JOB_RETRY_ANYWHERE;
+    else if (code == JOB_EXECUTION_ERROR && s->ev->doubtful && !(s->h->flags & JOB_F_ERROR_RETRIED))
+        retry = JOB_RETRY_ELSEWHERE;
     if (maybe_paid(s) && may_have_started)
         return false;
     if (code == JOB_OUT_OF_MEMORY && (s->h->flags & JOB_F_OOM_RETRIED))
@@ -149,6 +154,8 @@ static void attempt_failed(struct step *s, enum job_code code, const char *messa
         requeue(s, code, message);
         if (code == JOB_OUT_OF_MEMORY)
             s->up->flags |= JOB_F_OOM_RETRIED;
+        if (code == JOB_EXECUTION_ERROR && !s->ev->device_fault)
+            s->up->flags |= JOB_F_ERROR_RETRIED;
     } else {
         /* A paid graph whose outcome is unknown is never sent again, and says so. */
         if (maybe_paid(s) && s->h->state == JOB_DISPATCHING && code == JOB_SERVER_LOST)
@@ -177,6 +184,20 @@ static bool give_up_silent(struct step *s)
         return false;
     attempt_failed(s, JOB_SERVER_LOST, "it refuses connections", true, true);
     return true;
+}
+
+/* An operator's decision, not a failure: it uses up no attempt. A paid graph is not sent again all the same. */
+static void step_removed(struct step *s)
+{
+    static const char why[] = "the server was removed";
+
+    if (s->h->flags & JOB_F_PAID) {
+        attempt_failed(s, JOB_SERVER_LOST, why, true, true);
+        return;
+    }
+    requeue(s, JOB_SERVER_LOST, why);
+    s->up->spent = s->h->spent - 1;
+    s->up->stray = true;
 }
 
 static void step_absent(struct step *s)
@@ -360,6 +381,10 @@ static void step_running(struct step *s)
         break;
     case JOB_EV_FOUND:
         soft->asking = false;
+        if (s->ev->dead) {
+            attempt_failed(s, JOB_STALLED, "the server answers, but its worker is dead or stuck", true, true);
+            return;
+        }
         heard(s, !s->ev->running || !soft->started); /* waiting in the server's queue is no stall */
         soft->started |= s->ev->running;
         break;
@@ -372,7 +397,8 @@ static void step_running(struct step *s)
     }
     if (give_up_silent(s))
         return;
-    if (s->mono - soft->progressed >= s->pol->stall_ms) {
+    /* Only what it answered counts: one that is silent may be lost, one without the prompt was restarted. */
+    if (!soft->absent_at && soft->heard - soft->progressed >= s->pol->stall_ms) {
         attempt_failed(s, JOB_STALLED,
                        "its server answers, but nothing moved for as long as timeout.stall allows", true,
                        true);
@@ -483,6 +509,11 @@ static void step_collecting(struct step *s)
             finish(s, JOB_FAILED, soft->verdict, s->ev->message);
         break;
     case JOB_EV_COLLECT_FAILED: step_collect_failed(s); break;
+    case JOB_EV_NO_ROOM: /* the disk is full for everybody: it waits, and its tries begin anew */
+        soft->asking = false;
+        soft->tries = 1;
+        ask_later(s, STORAGE_WAIT_MS);
+        break;
     case JOB_EV_TICK:
         if (soft->asking || s->mono < soft->next_at)
             break;
@@ -527,6 +558,8 @@ void job_step(const struct job_hard *hard, const struct job_soft *soft, const st
     if (ev->kind == JOB_EV_CANCEL) {
         finish(&s, JOB_CANCELED, JOB_CODE_CANCELED, ev->message);
         up->stray = hard->state != JOB_QUEUED;
+    } else if (ev->kind == JOB_EV_REMOVED && hard->state != JOB_QUEUED) {
+        step_removed(&s);
     } else {
         switch (hard->state) {
         case JOB_QUEUED: step_queued(&s); break;

@@ -22,7 +22,10 @@
  *   dispatching, FOUND queued or running        running / -                            -
  *   running      ABSENT, twice, >= 2 s apart    queued/failed see job_absent_code()    ENQUEUE / FINISH
  *                silent for timeout.lost        queued/failed server_lost, stray       ENQUEUE / FINISH
- *   running      no progress for timeout.stall  queued/failed stalled, stray           ENQUEUE / FINISH
+ *   running      no progress for timeout.stall, queued/failed stalled, stray           ENQUEUE / FINISH
+ *                or found where the worker is dead
+ *   dispatching, REMOVED                        queued        server_lost, stray, not  ENQUEUE
+ *   running, collecting                                       spent; paid: failed
  *   collecting   HISTORY success                -             (verdict kept)           COLLECT
  *                HISTORY error                  queued/failed its code                 ENQUEUE / COLLECT
  *                HISTORY not there, no answer   -             (asked again)            HISTORY
@@ -30,6 +33,7 @@
  *                                                             server_restarted if the link had dropped since
  *                COLLECTED                      succeeded     history, outputs         FINISH
  *                COLLECT_FAILED                 queued/failed its code                 ENQUEUE / FINISH
+ *                NO_ROOM                        -             (collected again)        COLLECT
  *   any live     CANCEL                         canceled      stray if it was sent     FINISH
  *   any ended    anything                       -                                      -
  *
@@ -94,22 +98,26 @@ enum job_event_kind {
     JOB_EV_ABSENT,          /* lookup: /queue, then /history: in neither */
     JOB_EV_UNREACHABLE,     /* lookup: no answer */
     JOB_EV_LINK_DROPPED,    /* the server's socket is gone */
+    JOB_EV_REMOVED,         /* the server is no longer configured: nothing will be heard of it again */
     JOB_EV_HISTORY,         /* history holds it. code: JOB_OK or why it failed */
     JOB_EV_HISTORY_NOT_YET, /* 200, without it */
     JOB_EV_HISTORY_FAILED,  /* no answer, not 200, or not understood */
     JOB_EV_COLLECTED,       /* every output is stored */
     JOB_EV_COLLECT_FAILED,  /* code, message */
+    JOB_EV_NO_ROOM,         /* the store had no room to write down that an output did not fit */
 };
-#define JOB_EVENTS (JOB_EV_COLLECT_FAILED + 1)
+#define JOB_EVENTS (JOB_EV_NO_ROOM + 1)
 const char *job_event_name(enum job_event_kind k);
 
 struct job_event {
     enum job_event_kind kind;
     bool running;      /* FOUND */
+    bool dead;         /* FOUND: the server's worker is dead, it will not come to an end there */
     bool refused;      /* UNREACHABLE, HISTORY_FAILED: the connection was refused or reset */
     bool answered;     /* HISTORY_FAILED: the server answered, but not usably */
     bool elsewhere;    /* another capable server is configured that has not failed this job */
-    bool device_fault; /* HISTORY with execution_error: CUDA, HIP, cuDNN; or the server fails job after job */
+    bool device_fault; /* HISTORY with execution_error: CUDA, HIP, cuDNN */
+    bool doubtful;     /* HISTORY, execution_error: the server's latest result was none, others succeed */
     enum job_code
         code; /* HISTORY, COLLECT_FAILED, UNSENDABLE; REJECTED: VALIDATION_FAILED if it judged the graph */
     const char *message; /* for the record; valid during the call; NULL: a text of ours */

@@ -34,6 +34,8 @@ static struct job_event random_event(enum job_event_kind kind)
                            .answered = rnd(2),
                            .elsewhere = rnd(2),
                            .device_fault = rnd(4) == 0,
+                           .doubtful = rnd(2),
+                           .dead = rnd(20) == 0,
                            .message = rnd(2) ? "why" : NULL};
 
     if (kind == JOB_EV_HISTORY)
@@ -118,7 +120,8 @@ static void check_update(const struct job_hard *h, const struct job_event *ev, c
         assert_true(up->wake != 0 || up->soft.asking || up->soft.posting);
     if (up->state == JOB_QUEUED && h->deadline)
         assert_true(up->wake != 0);
-    if (h->spent >= pol.max_attempts && h->state == JOB_DISPATCHING && ev->kind != JOB_EV_REFUSED)
+    if (h->spent >= pol.max_attempts && h->state == JOB_DISPATCHING && ev->kind != JOB_EV_REFUSED &&
+        ev->kind != JOB_EV_REMOVED)
         assert_int_not_equal(up->state, JOB_QUEUED);
 }
 
@@ -388,6 +391,119 @@ static void test_paid(void **state)
     }
 }
 
+/* Whatever it was doing there; only a paid graph, which may have cost something, is not sent again. */
+static void test_removed(void **state)
+{
+    static const enum job_state states[] = {JOB_DISPATCHING, JOB_RUNNING, JOB_COLLECTING};
+    struct job_event ev = {.kind = JOB_EV_REMOVED};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000};
+    struct job_update up;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+        struct job_hard h = {.state = states[i], .attempt = 3, .spent = pol.max_attempts};
+
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        assert_true(up.commit && up.end && up.stray);
+        assert_int_equal(up.state, JOB_QUEUED);
+        assert_int_equal(up.code, JOB_SERVER_LOST);
+        assert_int_equal(up.spent, pol.max_attempts - 1);
+        h.flags = JOB_F_PAID;
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_FAILED);
+        assert_true(up.stray);
+    }
+    job_step(&(struct job_hard){.state = JOB_QUEUED}, &soft, &ev, 1000, 0, &pol, &up);
+    assert_false(up.commit);
+}
+
+/* A server that is away, or that has forgotten the prompt, does not stall: timeout.stall may be the shortest. */
+static void test_stalled_means_it_answers(void **state)
+{
+    static const struct job_policy hasty = {
+        .max_attempts = 1, .lost_ms = 60000, .stall_ms = 2000, .history_ms = 60000};
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    const struct job_soft running = {
+        .heard = 1000, .progressed = 1000, .started = true, .link_dropped = true};
+    struct job_soft soft = running;
+    struct job_event ev = {.kind = JOB_EV_UNREACHABLE, .refused = true};
+    struct job_update up;
+
+    (void)state;
+    soft.refused_at = 3000;
+    job_step(&h, &soft, &ev, 3500, 0, &hasty, &up);
+    assert_false(up.commit);
+    job_step(&h, &soft, &ev, 4000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_SERVER_LOST);
+    soft = running;
+    ev = (struct job_event){.kind = JOB_EV_ABSENT};
+    job_step(&h, &soft, &ev, 4000, 0, &hasty, &up);
+    soft = up.soft;
+    ev.kind = JOB_EV_TICK;
+    job_step(&h, &soft, &ev, 5900, 0, &hasty, &up);
+    assert_false(up.commit);
+    soft = up.soft;
+    ev.kind = JOB_EV_ABSENT;
+    job_step(&h, &soft, &ev, 6000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_SERVER_RESTARTED);
+    soft = running;
+    ev = (struct job_event){.kind = JOB_EV_FOUND, .running = true};
+    job_step(&h, &soft, &ev, 3000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_STALLED);
+}
+
+/* An exception is the graph's, unless the device is at fault or the server's word is in doubt: then once more. */
+static void test_whose_fault(void **state)
+{
+    static const struct {
+        bool device, doubtful, elsewhere;
+        uint32_t flags;
+        enum job_state to;
+    } t[] = {
+        {false, false, true, 0, JOB_COLLECTING},                  /* judged: it fails */
+        {false, true, true, 0, JOB_QUEUED},                       /* another one tells */
+        {false, true, false, 0, JOB_COLLECTING},                  /* there is no other one */
+        {false, true, true, JOB_F_ERROR_RETRIED, JOB_COLLECTING}, /* it has told */
+        {false, true, true, JOB_F_PAID, JOB_COLLECTING},          /* it has cost money already */
+        {true, false, true, JOB_F_ERROR_RETRIED, JOB_QUEUED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        struct job_hard h = {.state = JOB_COLLECTING, .attempt = 1, .spent = 1, .flags = t[i].flags};
+        struct job_soft soft = {.heard = 1000, .progressed = 1000, .ended_at = 1000, .asking = true};
+        struct job_event ev = {.kind = JOB_EV_HISTORY,
+                               .code = JOB_EXECUTION_ERROR,
+                               .device_fault = t[i].device,
+                               .doubtful = t[i].doubtful,
+                               .elsewhere = t[i].elsewhere};
+        struct job_update up;
+
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        if (up.state != t[i].to)
+            fail_msg("row %zu: %s", i, job_state_name(up.state));
+        assert_int_equal((up.flags & JOB_F_ERROR_RETRIED) != 0,
+                         (t[i].flags & JOB_F_ERROR_RETRIED) || (!t[i].device && up.state == JOB_QUEUED));
+    }
+}
+
+static void test_dead_worker(void **state)
+{
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .asking = true};
+    struct job_event ev = {.kind = JOB_EV_FOUND};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 2000, 0, &pol, &up);
+    assert_false(up.commit); /* it waits there: no stall, however long */
+    ev.dead = true;
+    job_step(&h, &soft, &ev, 2000, 0, &pol, &up);
+    assert_int_equal(up.state, JOB_QUEUED);
+    assert_int_equal(up.code, JOB_STALLED);
+    assert_true(up.stray); /* what waits there must not run later */
+}
+
 static void test_every_code_has_a_rule(void **state)
 {
     (void)state;
@@ -410,6 +526,10 @@ int main(void)
         cmocka_unit_test(test_rules_are_the_contracts),
         cmocka_unit_test(test_paid),
         cmocka_unit_test(test_unchecked_refused),
+        cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_stalled_means_it_answers),
+        cmocka_unit_test(test_whose_fault),
+        cmocka_unit_test(test_dead_worker),
         cmocka_unit_test(test_every_code_has_a_rule),
     };
 

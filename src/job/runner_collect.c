@@ -295,6 +295,8 @@ static struct job_event read_history(struct runner_job *j, const struct fleet_hi
     struct json body;
     struct err e;
 
+    if (res->removed)
+        ev.kind = JOB_EV_REMOVED;
     if (res->status != 200 || res->body == NULL)
         return ev;
     ev.message = "the server's history has a shape that is not understood";
@@ -307,7 +309,9 @@ static struct job_event read_history(struct runner_job *j, const struct fleet_hi
     }
     bytes_unref(a->history);
     a->history = bytes_ref(res->body);
-    return judge(a, &h);
+    ev = judge(a, &h);
+    ev.doubtful = res->doubtful;
+    return ev;
 }
 
 static void on_history(const struct fleet_history *res, void *arg)

@@ -5,6 +5,7 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "job/job_event.h"
 #include "job/runner_priv.h"
 
 #define COMMIT_AGAIN_MS 1000 /* after the store could not write: space may come back at any time */
@@ -71,28 +72,36 @@ void commit_free(struct commit **cp)
     *cp = NULL;
 }
 
-static struct bytes *state_event(const struct runner_job *j, const struct commit *c)
+/* What the log of events tells of the transition: each output, and last the state. One text after the other in b. */
+static struct store_event *events_of(const struct runner_job *j, const struct commit *c, struct buf *b,
+                                     size_t *n)
 {
-    struct buf b = BUF_INIT;
-    struct jsonw w;
-    const char *server = c->server ? c->server : c->up.state == JOB_QUEUED ? NULL : j->s.server;
+    struct store_event *v = xcalloc(c->n_outputs + 1, sizeof(*v));
+    struct job_event_state e = {.id = j->s.id,
+                                .at = c->at,
+                                .state = c->up.state,
+                                .server = c->server                   ? c->server
+                                          : c->up.state == JOB_QUEUED ? NULL
+                                                                      : j->s.server,
+                                .attempt = c->attempt,
+                                .code = c->up.code,
+                                .message = c->words};
+    size_t *at = xcalloc(c->n_outputs + 1, sizeof(*at));
 
-    jsonw_init(&w, &b);
-    jsonw_obj(&w);
-    jsonw_kstr(&w, "job", j->s.id);
-    jsonw_kint(&w, "at", c->at);
-    jsonw_kstr(&w, "state", job_state_name(c->up.state));
-    jsonw_kstr(&w, "server", server);
-    jsonw_kint(&w, "attempt", c->attempt);
-    if (c->up.code != JOB_OK) {
-        jsonw_key(&w, "error");
-        jsonw_obj(&w);
-        jsonw_kstr(&w, "code", job_code_name(c->up.code));
-        jsonw_kstr(&w, "message", c->words);
-        jsonw_obj_end(&w);
+    for (*n = 0; *n < c->n_outputs; (*n)++) {
+        at[*n] = b->len;
+        v[*n].kind = "output";
+        job_event_put_output(b, j->s.id, c->at, &c->outputs[*n]);
+        buf_putc(b, '\0');
     }
-    jsonw_obj_end(&w);
-    return buf_to_bytes(&b);
+    at[*n] = b->len;
+    v[*n].kind = job_event_state_kind(e.state);
+    job_event_put_state(b, &e);
+    for (size_t i = 0; i <= c->n_outputs; i++)
+        v[i].data = b->data + at[i];
+    (*n)++;
+    free(at);
+    return v;
 }
 
 static void on_committed(enum store_status st, void *arg);
@@ -101,8 +110,9 @@ static void commit_give(struct runner_job *j)
 {
     struct commit *c = j->commit;
     const struct job_update *up = &c->up;
-    struct bytes *text = state_event(j, c);
-    struct store_event ev = {JOB_STATE_LIVE(up->state) ? "state" : "end", text->data};
+    struct buf text = BUF_INIT;
+    size_t n_events;
+    struct store_event *events = events_of(j, c, &text, &n_events);
     struct job_attempt begin = {.n = c->attempt, .server = c->server, .started_at = c->at};
     struct job_attempt end = {.n = c->attempt, .ended_at = c->at, .code = up->code, .message = c->words};
     struct store_stray stray = {.server = j->s.server, .since = c->at};
@@ -122,8 +132,8 @@ static void commit_give(struct runner_job *j)
                             .outputs = c->outputs,
                             .n_outputs = c->n_outputs,
                             .stray = up->stray ? &stray : NULL,
-                            .events = &ev,
-                            .n_events = 1};
+                            .events = events,
+                            .n_events = n_events};
 
     memcpy(begin.upstream_id, c->upstream_id, UUID_SIZE);
     memcpy(end.upstream_id, j->s.upstream_id, UUID_SIZE);
@@ -131,7 +141,8 @@ static void commit_give(struct runner_job *j)
     memcpy(stray.job, j->s.id, UUID_SIZE);
     c->again = false;
     store_step(j->r->env.store, &in, on_committed, call_new(j));
-    bytes_unref(text);
+    free(events);
+    buf_free(&text);
 }
 
 void commit_again(struct runner_job *j)
@@ -207,6 +218,7 @@ static void decide(struct runner_job *j, const struct job_event *ev)
     job_step(&hard, &j->soft, &full, runner_mono(r), runner_wall(r), &r->cfg.policy, &up);
     if (up.commit) {
         commit_begin(j, &up, ev->kind == JOB_EV_PLACED ? ev->message : NULL);
+        j->commit->device_fault = ev->device_fault;
         return;
     }
     j->soft = up.soft;
@@ -226,13 +238,34 @@ void runner_place(struct runner_job *j, const char *server)
 
 /* --- after the commit --- */
 
+/* The server hears how the attempt ended. What may be the job's own fault is held against a server only as long as the
+ * job has not come to the same end on another one. */
+static void tell_result(struct runner_job *j, enum job_code code, bool device_fault)
+{
+    struct fleet *f = j->r->env.fleet;
+    bool open = (code == JOB_EXECUTION_ERROR && !device_fault) || code == JOB_OUT_OF_MEMORY ||
+                code == JOB_SERVER_REJECTED;
+
+    if (open && j->blamed && j->blamed_code == code) {
+        if (strcmp(j->blamed, j->s.server) != 0)
+            fleet_result(f, j->blamed, code, FLEET_BLAME_NONE);
+        return;
+    }
+    fleet_result(f, j->s.server, code, device_fault ? FLEET_BLAME_SURE : FLEET_BLAME_OPEN);
+    if (open) {
+        free(j->blamed);
+        j->blamed = xstrdup(j->s.server);
+        j->blamed_code = code;
+    }
+}
+
 static void apply(struct runner_job *j, const struct commit *c)
 {
     struct job_summary *s = &j->s;
     const struct job_update *up = &c->up;
 
     if (up->end) {
-        fleet_result(j->r->env.fleet, s->server, up->code);
+        tell_result(j, up->code, c->device_fault);
         if (up->code != JOB_OK && up->code != JOB_CODE_CANCELED)
             place_failed(j, s->server, up->code);
     }
@@ -286,13 +319,14 @@ static void drop_and_answer(struct runner_job *j, bool canceled)
     }
 }
 
-static void finish(struct runner_job *j, struct commit *c, enum job_state from)
+static void finish(struct runner_job *j, struct commit *c, enum job_state from, int64_t from_at)
 {
     struct runner *r = j->r;
     struct runner_end end = {&c->error, c->history, c->outputs, c->n_outputs};
     struct runner_job_view v;
 
     runner_view(j, &v);
+    v.from_at = from_at;
     r->listener->on_change(r->listener_arg, &v, from, &end);
     j->commit = c; /* freed with the job */
     drop_and_answer(j, c->up.state == JOB_CANCELED);
@@ -304,6 +338,7 @@ static void committed(struct runner_job *j)
     struct runner *r = j->r;
     struct commit *c = j->commit;
     enum job_state from = j->s.state;
+    int64_t from_at = j->s.state_at;
     char *old_server = xstrdup_null(j->s.server);
     struct store_stray stray = {.server = old_server, .since = c->at};
     bool held = from == JOB_DISPATCHING || from == JOB_RUNNING, holds;
@@ -323,10 +358,11 @@ static void committed(struct runner_job *j)
         j->a = attempt_new(j, j->s.upstream_id);
     free(old_server);
     if (c->up.effects & JOB_FX_FINISH) {
-        finish(j, c, from);
+        finish(j, c, from, from_at);
         return;
     }
     runner_view(j, &v);
+    v.from_at = from_at;
     r->listener->on_change(r->listener_arg, &v, from, NULL);
     if (c->up.state == JOB_QUEUED) {
         attempt_free(&j->a);
@@ -365,6 +401,16 @@ static void lost(struct runner_job *j)
     store_get(r->env.store, c->id, 0, on_reloaded, c);
 }
 
+/* An output did not fit, and now the store cannot say so: then the disk is full for everybody, the job is not to blame,
+ * and it is collected again until there is space. */
+static void no_room(struct runner_job *j)
+{
+    log_warn(LOG_S("job", j->s.id), LOG_S("event", "waits_for_space"));
+    commit_free(&j->commit);
+    runner_feed_kind(j, JOB_EV_NO_ROOM);
+    inbox_run(j);
+}
+
 static void on_committed(enum store_status st, void *arg)
 {
     struct call *c = arg;
@@ -374,12 +420,14 @@ static void on_committed(enum store_status st, void *arg)
     call_free(c);
     if (j && j->commit && st == STORE_OK) {
         committed(j);
+    } else if (j && j->commit && st == STORE_FULL && j->commit->up.code == JOB_STORAGE_FAILED) {
+        no_room(j);
     } else if (j && j->commit && (st == STORE_LOST || st == STORE_NOT_FOUND)) {
         lost(j);
     } else if (j && j->commit) {
-        log_error(LOG_S("job", j->s.id), LOG_S("event", "commit_failed"),
-                  LOG_S("reason", store_status_name(st)));
-        j->commit->again = true;
+        LOG_AT(j->commit->told ? LOG_DEBUG : LOG_ERROR, LOG_S("job", j->s.id),
+               LOG_S("event", "commit_failed"), LOG_S("reason", store_status_name(st)));
+        j->commit->again = j->commit->told = true;
         runner_set_wake(j, runner_mono(r) + COMMIT_AGAIN_MS);
     }
     runner_settle(r);

@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "base/heap.h"
+#include "base/histogram.h"
 #include "base/json.h"
 #include "base/list.h"
 #include "base/rank.h"
@@ -94,7 +95,8 @@ struct call {
 struct commit {
     struct job_update up;
     char *message, *server;
-    char *words; /* the failure as a sentence: what happened, and message as its cause */
+    char *words;       /* the failure as a sentence: what happened, and message as its cause */
+    bool device_fault; /* the attempt ends by one */
     char upstream_id[UUID_SIZE];
     int attempt;
     int64_t at;
@@ -103,6 +105,7 @@ struct commit {
     struct job_output *outputs; /* strings belong to the attempt */
     size_t n_outputs;
     bool again; /* the store could not: to be given to it once more */
+    bool told;  /* that it could not: it is tried again every second */
 };
 
 /* A tenant's jobs (runner_tally.c). */
@@ -119,7 +122,10 @@ struct runner_job {
     struct job_soft soft;
     struct runner *r;
     struct need *need;
-    struct attempt *a;    /* while bound */
+    struct attempt *a; /* while bound */
+    char *
+        blamed; /* the server of an attempt that failed with blamed_code, which may be its fault; NULL: none */
+    enum job_code blamed_code;
     struct list inbox;    /* struct inbox_event */
     struct list cancels;  /* struct cancel */
     struct list in_order; /* runner.jobs */
@@ -173,6 +179,7 @@ struct runner {
     struct runner_job *by_id;
     struct attempt *by_attempt;
     struct tally *tallies;
+    struct histogram submits;
     size_t all[JOB_STATES];
     struct list jobs; /* in order of acceptance */
     struct list strays;
@@ -242,6 +249,7 @@ void attempt_find(struct runner_job *j);
 void attempt_event(struct runner *r, const char *server, const char *id, const char *text, size_t n);
 void attempt_frame(struct runner *r, const char *server, const char *id, const void *data, size_t n);
 void attempt_link(struct runner *r, const char *server, bool up);
+void attempt_removed(struct runner *r, const char *server);
 
 /* runner_files.c */
 struct attempt_file *file_find(struct attempt *a, const char *type, const char *subfolder,

@@ -109,10 +109,11 @@ struct job_input {
 };
 
 /* Flags of a job, kept with it. */
-#define JOB_F_PAID 1u        /* holds paid (API) nodes: never run again once it may have started */
-#define JOB_F_OOM_RETRIED 2u /* its one retry for out_of_memory is used */
-#define JOB_F_NO_HISTORY 4u  /* ended while queued: stands in no native history */
-#define JOB_F_UNVALIDATED 8u /* accepted before any server was known */
+#define JOB_F_PAID 1u           /* holds paid (API) nodes: never run again once it may have started */
+#define JOB_F_OOM_RETRIED 2u    /* its one retry for out_of_memory is used */
+#define JOB_F_NO_HISTORY 4u     /* ended while queued: stands in no native history */
+#define JOB_F_UNVALIDATED 8u    /* accepted before any server was known */
+#define JOB_F_ERROR_RETRIED 16u /* its one retry for an execution_error that may be the server's is used */
 
 /* What stays in memory for every unfinished job, and a row of a list. <= 512 bytes with its strings. */
 struct job_summary {

@@ -20,8 +20,9 @@ struct db_stmt {
 
 /* Counted along with the transaction: kept by a commit, dropped by a rollback. Writer only. */
 struct db_counts {
-    int64_t last_fin;   /* order of finishing */
-    int64_t finished;   /* jobs */
+    int64_t last_fin; /* order of finishing */
+    int64_t finished; /* jobs */
+    int64_t blobs;
     int64_t blob_bytes; /* of all blobs */
     int64_t kept_bytes; /* of those that are not doomed */
 };
@@ -39,6 +40,7 @@ struct db {
 
 /* sqlite_db.c. fmt has one letter for each bound value: i int64_t, d double, s text or NULL, y struct bytes *
  * or NULL, h hash. What is bound must live until the statement is through. */
+/* Refuses one of another program before anything is changed in it. */
 int db_open(struct db *db, const char *path, bool readonly, struct err *e);
 void db_close(struct db *db);
 void db_error_clear(struct db *db);
@@ -73,6 +75,10 @@ extern const char *const *const sqlite_migrations[]; /* scripts, ended by NULL *
 extern const int sqlite_schema;                      /* how many there are */
 int sqlite_migrate(struct db *db, const char *path, const char *const *const *migrations, int n,
                    struct err *e);
+
+/* sqlite_wal.c: -1 if the log is damaged where SQLite would silently forget what was committed. Before the first connection;
+ * no log is well. */
+int wal_check(const char *path, struct err *e);
 
 /* sqlite_thread.c */
 #define SQLITE_GROUP 64 /* requests of one commit, at most */

@@ -16,6 +16,7 @@
 #define STORE_STORE_H
 
 #include "base/err.h"
+#include "base/histogram.h"
 #include "store/record.h"
 
 struct store;
@@ -196,10 +197,10 @@ struct store_logged {
     const char *kind, *data;
     const char *tenant;
 };
-/* oldest: the oldest id that is kept; with an empty log the next one to be given. Ids are never given twice.
- */
+/* oldest: the oldest id that is kept; with an empty log the next one to be given. newest: the last that was given, kept
+ * or not; 0 none. Ids are never given twice. */
 typedef void store_events_cb(enum store_status status, const struct store_logged *e, size_t n, int64_t oldest,
-                             void *arg);
+                             int64_t newest, void *arg);
 
 /* --- small documents that survive a restart: the last known object_info of a server, settings --- */
 typedef void store_doc_cb(enum store_status status, struct bytes *doc, void *arg);
@@ -213,7 +214,7 @@ struct store_keep {
     int64_t finished_ms, outputs_ms, events_ms; /* 0: for ever */
     int64_t count;                              /* finished jobs; 0: no limit */
     int64_t size;                               /* bytes of blobs; 0: no limit */
-    int max_rows;                               /* work of one step */
+    int max_rows; /* work of one step: jobs, their outputs and events; the last job is finished beyond it */
 };
 struct store_trimmed {
     enum store_status status;
@@ -224,9 +225,12 @@ typedef void store_trimmed_cb(const struct store_trimmed *t, void *arg);
 
 struct store_stats {
     uint64_t commits, writes, reads, failures;
-    int64_t blob_bytes, finished;
-    bool full;           /* the last write failed for want of space */
-    const char *trouble; /* what is wrong now, or NULL; for /readyz */
+    int64_t blobs, blob_bytes, finished;
+    int64_t
+        memory; /* bytes that the database holds in memory, mostly its cache; in all stores of the process */
+    struct histogram commit; /* how long transactions took, with their fsync */
+    bool full;               /* the last write failed for want of space */
+    const char *trouble;     /* what is wrong now, or NULL; for /readyz */
 };
 
 struct store_ops {

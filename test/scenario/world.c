@@ -691,8 +691,9 @@ static int op_can_run(struct fleet *f, unsigned index, const char *need)
     return need == NULL || index % 2 == (unsigned)atoi(need) % 2;
 }
 
-static void op_result(struct fleet *f, const char *server, enum job_code code)
+static void op_result(struct fleet *f, const char *server, enum job_code code, enum fleet_blame blame)
 {
+    (void)blame;
     (void)f;
     (void)server;
     (void)code;
