@@ -495,10 +495,7 @@ static void put_error(struct buf *b, const struct job_summary *j, const struct j
         x.current_outputs = error_field(&detail, "current_outputs");
     }
     if (what == NULL)
-        what = e->server
-                   ? xasprintf("%s: %s (server %s, attempt %d)", job_code_name(e->code),
-                               e->message ? e->message : "no reason given", e->server, e->attempt)
-                   : xasprintf("%s: %s", job_code_name(e->code), e->message ? e->message : "no reason given");
+        what = job_error_text(e);
     x.node_id = node ? node : "";
     x.node_type = type ? type : "";
     x.exception_type = kind ? kind : job_code_name(e->code);

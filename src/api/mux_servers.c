@@ -138,7 +138,7 @@ static void refuse(struct http_req *req, enum registry_end end, const char *why)
         int status;
         const char *code, *message;
     } ends[] = {
-        [REGISTRY_EXISTS] = {409, "conflict", "there is a server of this name already"},
+        [REGISTRY_EXISTS] = {409, "conflict", "there is such a server already"},
         [REGISTRY_NO_SERVER] = {404, "not_found", "there is no server of this name"},
         [REGISTRY_BUSY] =
             {409, "conflict",
@@ -147,7 +147,8 @@ static void refuse(struct http_req *req, enum registry_end end, const char *why)
         [REGISTRY_BAD] = {400, "bad_request", "this server cannot be added"},
         [REGISTRY_FAILED] = {503, "storage_failed", "the change could not be stored"},
     };
-    bool ours = end == REGISTRY_BAD || end == REGISTRY_FAILED; /* the registry knows best what is wrong */
+    /* The registry knows best what is wrong. */
+    bool ours = end == REGISTRY_EXISTS || end == REGISTRY_BAD || end == REGISTRY_FAILED;
 
     if (end == REGISTRY_FAILED)
         http_set(req, "Retry-After", "5");

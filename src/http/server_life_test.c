@@ -369,6 +369,31 @@ static void draining(void **state)
     rig_close(&g);
 }
 
+/* A client that sends a large body, gets an answer without it having been read, and closes: nothing may wait for
+ * input in a buffer that has been made ready for more and holds none. */
+static void closed_after_bulk(void **state)
+{
+    struct http_limits lim = small_limits;
+    static char body[1 << 20];
+    struct rig g;
+
+    (void)state;
+    lim.drain = 8 << 20;
+    rig_open(&g, &lim);
+    for (size_t n = 60000; n <= sizeof(body); n += 90000) {
+        char head[120];
+
+        rig_connect(&g);
+        snprintf(head, sizeof(head), "POST /x HTTP/1.1\r\n" H "Content-Length: %zu\r\n\r\n", n);
+        rig_puts(&g, head);
+        rig_send(&g, body, n);
+        shutdown(g.fd, SHUT_WR);
+        UNTIL(&g, g.closed);
+        assert_memory_equal(buf_str(&g.in), "HTTP/1.1 ", 9);
+    }
+    rig_close(&g);
+}
+
 static void connection_limit(void **state)
 {
     struct http_limits lim = small_limits;
@@ -398,7 +423,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(aborts),   cmocka_unit_test(half_closed),      cmocka_unit_test(deadlines),
         cmocka_unit_test(ranges),   cmocka_unit_test(upgrades),         cmocka_unit_test(events),
-        cmocka_unit_test(draining), cmocka_unit_test(connection_limit),
+        cmocka_unit_test(draining), cmocka_unit_test(connection_limit), cmocka_unit_test(closed_after_bulk),
     };
 
     return cmocka_run_group_tests_name("server_life", tests, NULL, NULL);

@@ -12,6 +12,7 @@
 #define REFUSED_APART_MS 1000 /* refused or reset twice, this far apart, is as good as timeout.lost */
 #define STORAGE_TRIES 2
 #define STORAGE_WAIT_MS 1000
+#define FORGOTTEN "the server was away and no longer knows the prompt"
 
 const struct job_policy job_policy_default = {
     .max_attempts = 3, .lost_ms = 60000, .stall_ms = 1800000, .history_ms = 60000, .queue_ms = 0};
@@ -118,6 +119,12 @@ static void requeue(struct step *s, enum job_code code, const char *message)
     s->up->effects = JOB_FX_ENQUEUE;
 }
 
+/* Does it cost money, or may it? What was accepted before any server had been seen is not known. */
+static bool maybe_paid(const struct step *s)
+{
+    return (s->h->flags & (JOB_F_PAID | JOB_F_UNVALIDATED)) != 0;
+}
+
 static bool may_run_again(const struct step *s, enum job_code code, bool may_have_started)
 {
     const struct job_retry_rule *rule = job_retry_rule(code);
@@ -130,7 +137,7 @@ static bool may_run_again(const struct step *s, enum job_code code, bool may_hav
         retry = JOB_RETRY_ANYWHERE;
     else if (code == JOB_EXECUTION_ERROR && s->ev->doubtful && !(s->h->flags & JOB_F_ERROR_RETRIED))
         retry = JOB_RETRY_ELSEWHERE;
-    if ((s->h->flags & JOB_F_PAID) && may_have_started)
+    if (maybe_paid(s) && may_have_started)
         return false;
     if (code == JOB_OUT_OF_MEMORY && (s->h->flags & JOB_F_OOM_RETRIED))
         return false;
@@ -151,7 +158,7 @@ static void attempt_failed(struct step *s, enum job_code code, const char *messa
             s->up->flags |= JOB_F_ERROR_RETRIED;
     } else {
         /* A paid graph whose outcome is unknown is never sent again, and says so. */
-        if ((s->h->flags & JOB_F_PAID) && s->h->state == JOB_DISPATCHING && code == JOB_SERVER_LOST)
+        if (maybe_paid(s) && s->h->state == JOB_DISPATCHING && code == JOB_SERVER_LOST)
             code = JOB_DISPATCH_FAILED;
         finish(s, JOB_FAILED, code, message);
     }
@@ -166,8 +173,7 @@ static bool give_up_silent(struct step *s)
     struct job_soft *soft = &s->up->soft;
 
     if (s->mono - soft->heard >= s->pol->lost_ms) {
-        attempt_failed(s, JOB_SERVER_LOST, "the server gave no sign of life for the time allowed", true,
-                       true);
+        attempt_failed(s, JOB_SERVER_LOST, "no sign of life for as long as timeout.lost allows", true, true);
         return true;
     }
     if (!s->ev->refused)
@@ -176,7 +182,7 @@ static bool give_up_silent(struct step *s)
         soft->refused_at = s->mono;
     if (s->mono - soft->refused_at < REFUSED_APART_MS)
         return false;
-    attempt_failed(s, JOB_SERVER_LOST, "the server refuses connections", true, true);
+    attempt_failed(s, JOB_SERVER_LOST, "it refuses connections", true, true);
     return true;
 }
 
@@ -216,13 +222,13 @@ static void step_absent(struct step *s)
         why = "the answer to POST /prompt was lost and the server does not have the prompt";
     } else if (soft->link_dropped) {
         code = JOB_SERVER_RESTARTED;
-        why = "the server was away and no longer knows the prompt";
+        why = FORGOTTEN;
     } else if (soft->started) {
         code = JOB_HISTORY_MISSING;
         why = "the prompt ran, but the server's history does not hold it";
     } else {
         code = JOB_INTERRUPTED;
-        why = "the prompt was removed from the server's queue by someone else";
+        why = "it was taken out of the server's queue";
     }
     attempt_failed(s, code, why, false, true);
 }
@@ -234,6 +240,7 @@ static void begin_collecting(struct step *s)
     s->up->started = true;
     heard(s, true);
     s->up->soft.posting = false;
+    s->up->soft.link_dropped = false; /* from now on it would mean that history may be lost */
     s->up->soft.started = true;
     s->up->soft.ended_at = s->mono;
     s->up->soft.tries = 1;
@@ -274,7 +281,18 @@ static void step_queued(struct step *s)
     default: break;
     }
     if (s->h->deadline && s->wall >= s->h->deadline)
-        finish(s, JOB_EXPIRED, JOB_CODE_EXPIRED, "it waited longer than allowed");
+        finish(s, JOB_EXPIRED, JOB_CODE_EXPIRED,
+               "no server took it before its time was over (timeout.queue)");
+}
+
+/* A graph found valid here that a server refuses may be taken by another. One that was accepted unchecked, because no
+ * server had ever answered, is told to be wrong by the last one that is asked. */
+static void step_rejected(struct step *s)
+{
+    attempt_failed(s, JOB_SERVER_REJECTED, s->ev->message, false, false);
+    if (s->up->state == JOB_FAILED && (s->h->flags & JOB_F_UNVALIDATED) &&
+        s->ev->code == JOB_VALIDATION_FAILED)
+        s->up->code = JOB_VALIDATION_FAILED;
 }
 
 /* The POST came to nothing, for certain. */
@@ -288,7 +306,7 @@ static void step_not_taken(struct step *s)
         s->up->spent = s->h->spent - 1;
         s->up->not_before = s->wall + REFUSED_WAIT_MS;
         break;
-    case JOB_EV_REJECTED: attempt_failed(s, JOB_SERVER_REJECTED, message, false, false); break;
+    case JOB_EV_REJECTED: step_rejected(s); break;
     case JOB_EV_STAGE_FAILED: attempt_failed(s, JOB_DISPATCH_FAILED, message, false, false); break;
     default: finish(s, JOB_FAILED, s->ev->code, message); break;
     }
@@ -381,7 +399,9 @@ static void step_running(struct step *s)
         return;
     /* Only what it answered counts: one that is silent may be lost, one without the prompt was restarted. */
     if (!soft->absent_at && soft->heard - soft->progressed >= s->pol->stall_ms) {
-        attempt_failed(s, JOB_STALLED, "the server answers, but the prompt makes no progress", true, true);
+        attempt_failed(s, JOB_STALLED,
+                       "its server answers, but nothing moved for as long as timeout.stall allows", true,
+                       true);
         return;
     }
     if (s->ev->kind == JOB_EV_TICK && !soft->asking && s->mono >= soft->next_at) {
@@ -402,7 +422,9 @@ static void history_again(struct step *s)
     if (give_up_silent(s))
         return;
     if (s->mono - soft->ended_at >= s->pol->history_ms) {
-        if (soft->answered)
+        if (soft->answered && soft->link_dropped)
+            attempt_failed(s, JOB_SERVER_RESTARTED, FORGOTTEN, false, true);
+        else if (soft->answered)
             attempt_failed(s, JOB_HISTORY_MISSING,
                            "the server says it ended, but its history does not hold the prompt", true, true);
         else
@@ -459,11 +481,11 @@ static void step_collecting(struct step *s)
                                   .heard = s->mono,
                                   .progressed = s->mono,
                                   .ended_at = s->mono,
-                                  .link_dropped = true,
                                   .started = true,
                                   .tries = 1};
         ask(s, JOB_FX_HISTORY);
         break;
+    case JOB_EV_LINK_DROPPED: soft->link_dropped = true; break;
     case JOB_EV_HISTORY: step_history(s); break;
     case JOB_EV_HISTORY_NOT_YET:
         if (soft->judged)

@@ -14,7 +14,8 @@
  *                RECOVER                        -                                      ENQUEUE
  *   dispatching  ACCEPTED, a sign of life       running       started_at               -
  *                REFUSED (never reached it)     queued        attempt ends, not spent  ENQUEUE
- *                REJECTED                       queued/failed server_rejected          ENQUEUE / FINISH
+ *                REJECTED                       queued/failed server_rejected, or      ENQUEUE / FINISH
+ *                                                             validation_failed if we had not checked it
  *                POST_LOST, RECOVER             -             (finding begins)         FIND
  *   running      ENDED, FOUND in history        collecting    -                        HISTORY
  *                TICK while events are silent   -                                      FIND
@@ -28,7 +29,8 @@
  *   collecting   HISTORY success                -             (verdict kept)           COLLECT
  *                HISTORY error                  queued/failed its code                 ENQUEUE / COLLECT
  *                HISTORY not there, no answer   -             (asked again)            HISTORY
- *                ... for timeout.history        queued/failed history_missing, history_unavailable
+ *                ... for timeout.history        queued/failed history_missing, history_unavailable;
+ *                                                             server_restarted if the link had dropped since
  *                COLLECTED                      succeeded     history, outputs         FINISH
  *                COLLECT_FAILED                 queued/failed its code                 ENQUEUE / FINISH
  *                NO_ROOM                        -             (collected again)        COLLECT
@@ -70,7 +72,7 @@ struct job_soft {
     bool asking;        /* one of these is under way; its answer is certain to come */
     bool posting;       /* the POST's connection has not ended yet */
     bool started;       /* the server began to run it */
-    bool link_dropped;  /* the server's socket dropped since the dispatch */
+    bool link_dropped;  /* the server's socket dropped since the dispatch; collecting: since the end */
     bool answered;      /* collecting: history was readable, but without the prompt, when it was last asked */
     bool judged;        /* collecting: history was read; verdict is valid */
     enum job_code verdict;
@@ -109,14 +111,15 @@ const char *job_event_name(enum job_event_kind k);
 
 struct job_event {
     enum job_event_kind kind;
-    bool running;        /* FOUND */
-    bool dead;           /* FOUND: the server's worker is dead, it will not come to an end there */
-    bool refused;        /* UNREACHABLE, HISTORY_FAILED: the connection was refused or reset */
-    bool answered;       /* HISTORY_FAILED: the server answered, but not usably */
-    bool elsewhere;      /* another capable server is configured that has not failed this job */
-    bool device_fault;   /* HISTORY with execution_error: CUDA, HIP, cuDNN */
-    bool doubtful;       /* HISTORY, execution_error: the server's latest result was none, others succeed */
-    enum job_code code;  /* HISTORY, COLLECT_FAILED, UNSENDABLE */
+    bool running;      /* FOUND */
+    bool dead;         /* FOUND: the server's worker is dead, it will not come to an end there */
+    bool refused;      /* UNREACHABLE, HISTORY_FAILED: the connection was refused or reset */
+    bool answered;     /* HISTORY_FAILED: the server answered, but not usably */
+    bool elsewhere;    /* another capable server is configured that has not failed this job */
+    bool device_fault; /* HISTORY with execution_error: CUDA, HIP, cuDNN */
+    bool doubtful;     /* HISTORY, execution_error: the server's latest result was none, others succeed */
+    enum job_code
+        code; /* HISTORY, COLLECT_FAILED, UNSENDABLE; REJECTED: VALIDATION_FAILED if it judged the graph */
     const char *message; /* for the record; valid during the call; NULL: a text of ours */
 };
 

@@ -299,6 +299,98 @@ static void test_absent_twice(void **state)
     assert_false(up.commit);
 }
 
+/* It ended, and history does not hold it: the server forgot it if it was away since, else it never wrote it. */
+static void test_forgotten_after_the_end(void **state)
+{
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .started = true, .link_dropped = true};
+    struct job_event ev = {.kind = JOB_EV_ENDED};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+    assert_int_equal(up.state, JOB_COLLECTING);
+    h.state = JOB_COLLECTING;
+    for (int dropped = 0; dropped < 2; dropped++) {
+        soft = up.soft;
+        if (dropped) {
+            ev.kind = JOB_EV_LINK_DROPPED;
+            job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+            soft = up.soft;
+        }
+        ev.kind = JOB_EV_HISTORY_NOT_YET;
+        job_step(&h, &soft, &ev, 1000 + pol.history_ms, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_QUEUED);
+        assert_int_equal(up.code, dropped ? JOB_SERVER_RESTARTED : JOB_HISTORY_MISSING);
+        up.soft = soft;
+    }
+}
+
+/* A refusal of a graph that was never checked here says that the graph is wrong, once nobody else is left to ask. */
+static void test_unchecked_refused(void **state)
+{
+    struct job_hard h = {.state = JOB_DISPATCHING, .attempt = 1, .spent = 1, .flags = JOB_F_UNVALIDATED};
+    struct job_soft soft = {.since = 1, .heard = 1, .progressed = 1, .posting = true};
+    struct job_event ev = {.kind = JOB_EV_REJECTED, .code = JOB_VALIDATION_FAILED, .elsewhere = true};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.state, JOB_QUEUED);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+    ev.elsewhere = false;
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.state, JOB_FAILED);
+    assert_int_equal(up.code, JOB_VALIDATION_FAILED);
+    ev.code = JOB_SERVER_REJECTED; /* not a judgement of the graph */
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+    ev.code = JOB_VALIDATION_FAILED;
+    h.flags = 0; /* found valid here */
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+}
+
+/* The contract's list of what is retried, once more. */
+static void test_rules_are_the_contracts(void **state)
+{
+    static const enum job_code anywhere[] = {
+        JOB_SERVER_LOST,         JOB_SERVER_RESTARTED, JOB_STALLED,           JOB_DISPATCH_FAILED,
+        JOB_HISTORY_UNAVAILABLE, JOB_HISTORY_MISSING,  JOB_OUTPUT_UNAVAILABLE};
+    enum job_retry want[JOB_CODES] = {
+        [JOB_SERVER_REJECTED] = JOB_RETRY_ELSEWHERE, [JOB_OUT_OF_MEMORY] = JOB_RETRY_ELSEWHERE};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(anywhere); i++)
+        want[anywhere[i]] = JOB_RETRY_ANYWHERE;
+    for (int c = 1; c < JOB_CODES; c++)
+        assert_int_equal(job_retry_rule((enum job_code)c)->retry, want[c]);
+}
+
+/* What costs money, or may, is not run again once it may have started; before that it is. */
+static void test_paid(void **state)
+{
+    static const uint32_t flags[] = {0, JOB_F_PAID, JOB_F_UNVALIDATED};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .absent_at = 1000, .asking = true};
+    struct job_event ev = {.kind = JOB_EV_ABSENT, .elsewhere = true};
+    struct job_update up;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+        struct job_hard h = {.state = JOB_DISPATCHING, .attempt = 1, .spent = 1, .flags = flags[i]};
+
+        soft.posting = false;
+        ev.kind = JOB_EV_ABSENT;
+        job_step(&h, &soft, &ev, 3000, 0, &pol, &up);
+        assert_int_equal(up.state, flags[i] ? JOB_FAILED : JOB_QUEUED);
+        assert_int_equal(up.code, JOB_DISPATCH_FAILED);
+        soft.posting = true;
+        ev.kind = JOB_EV_REJECTED;
+        job_step(&h, &soft, &ev, 3000, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_QUEUED);
+    }
+}
+
 /* Whatever it was doing there; only a paid graph, which may have cost something, is not sent again. */
 static void test_removed(void **state)
 {
@@ -430,6 +522,10 @@ int main(void)
         cmocka_unit_test(test_silence_ends),
         cmocka_unit_test(test_noise_ends),
         cmocka_unit_test(test_absent_twice),
+        cmocka_unit_test(test_forgotten_after_the_end),
+        cmocka_unit_test(test_rules_are_the_contracts),
+        cmocka_unit_test(test_paid),
+        cmocka_unit_test(test_unchecked_refused),
         cmocka_unit_test(test_removed),
         cmocka_unit_test(test_stalled_means_it_answers),
         cmocka_unit_test(test_whose_fault),

@@ -70,14 +70,16 @@ static void put_interrupted(struct buf *b, const struct runner_job *j, int64_t a
 
 static void put_error(struct buf *b, const struct runner_job *j, const struct job_error *e, int64_t at)
 {
+    char *text = job_error_text(e);
     struct event_error x = {.prompt_id = j->s.id,
                             .node_id = "",
                             .node_type = "",
-                            .exception_message = e->message ? e->message : job_code_name(e->code),
+                            .exception_message = text,
                             .exception_type = job_code_name(e->code),
                             .timestamp = at};
 
     event_put_error(b, &x);
+    free(text);
 }
 
 static void keep(struct buf *messages, struct buf *event)

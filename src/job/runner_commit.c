@@ -63,6 +63,7 @@ void commit_free(struct commit **cp)
     if (c == NULL)
         return;
     free(c->message);
+    free(c->words);
     free(c->server);
     job_error_fini(&c->error);
     bytes_unref(c->history);
@@ -84,7 +85,7 @@ static struct store_event *events_of(const struct runner_job *j, const struct co
                                                                       : j->s.server,
                                 .attempt = c->attempt,
                                 .code = c->up.code,
-                                .message = c->message};
+                                .message = c->words};
     size_t *at = xcalloc(c->n_outputs + 1, sizeof(*at));
 
     for (*n = 0; *n < c->n_outputs; (*n)++) {
@@ -113,7 +114,7 @@ static void commit_give(struct runner_job *j)
     size_t n_events;
     struct store_event *events = events_of(j, c, &text, &n_events);
     struct job_attempt begin = {.n = c->attempt, .server = c->server, .started_at = c->at};
-    struct job_attempt end = {.n = c->attempt, .ended_at = c->at, .code = up->code, .message = c->message};
+    struct job_attempt end = {.n = c->attempt, .ended_at = c->at, .code = up->code, .message = c->words};
     struct store_stray stray = {.server = j->s.server, .since = c->at};
     struct store_step in = {.id = j->s.id,
                             .version = j->s.version,
@@ -157,6 +158,9 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
     c->up = *up;
     c->message = xstrdup_null(up->message);
     c->up.message = NULL;
+    if (up->code != JOB_OK)
+        c->words = c->message ? xasprintf("%s: %s", job_code_sentence(up->code), c->message)
+                              : xstrdup(job_code_sentence(up->code));
     c->at = runner_wall(r);
     c->attempt = j->s.attempt;
     if (up->begin) {
@@ -171,7 +175,7 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
         c->error = (struct job_error){.code = up->code,
                                       .attempt = c->attempt,
                                       .server = xstrdup_null(j->s.server),
-                                      .message = xstrdup_null(c->message),
+                                      .message = xstrdup_null(c->words),
                                       .detail = j->a ? xstrdup_null(j->a->error_detail) : NULL};
         if (!(up->flags & JOB_F_NO_HISTORY))
             c->history = collect_end_history(j, up->state, &c->error);
@@ -263,7 +267,7 @@ static void apply(struct runner_job *j, const struct commit *c)
     if (up->end) {
         tell_result(j, up->code, c->device_fault);
         if (up->code != JOB_OK && up->code != JOB_CODE_CANCELED)
-            place_failed(j, s->server);
+            place_failed(j, s->server, up->code);
     }
     if (s->state != up->state)
         s->state_at = c->at;

@@ -95,6 +95,7 @@ struct call {
 struct commit {
     struct job_update up;
     char *message, *server;
+    char *words;       /* the failure as a sentence: what happened, and message as its cause */
     bool device_fault; /* the attempt ends by one */
     char upstream_id[UUID_SIZE];
     int attempt;
@@ -137,6 +138,7 @@ struct runner_job {
     int64_t step_wake, files_wake; /* for TICK, and for files to be fetched again */
     struct commit *commit;         /* the transition in flight */
     struct sched_set failed;       /* servers that have failed it */
+    struct sched_set barred;       /* those of them that would do so again: it is for another one */
     enum {
         FAILED_UNKNOWN,
         FAILED_ASKED,
@@ -230,7 +232,7 @@ void place_use(struct runner *r, const char *server, int delta);
 /* Is there another configured server that can run it and has not failed it? */
 bool place_elsewhere(struct runner_job *j);
 int place_index(struct runner *r, const char *server); /* -1: not configured */
-void place_failed(struct runner_job *j, const char *server);
+void place_failed(struct runner_job *j, const char *server, enum job_code code);
 /* The server on which it holds a slot, or NULL. */
 const char *place_held(const struct runner_job *j);
 
