@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "comfy/events.h"
 #include "fleet/fleet_priv.h"
 
@@ -74,7 +75,8 @@ static void link_opened(struct server *s)
     timer_clear(&l->timer);
     l->opened_at = loop_now(s->r->loop);
     link_set_state(s, LINK_OPEN, NULL);
-    staging_forget(s, NULL); /* it may be another life of the server */
+    if (!PLANTED(STAGED_KEPT))
+        staging_forget(s, NULL); /* it may be another life of the server */
     link_tell(s, true);
     health_link_open(s);
     caps_fetch(s);

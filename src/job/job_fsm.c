@@ -2,6 +2,8 @@
 
 #include <stddef.h>
 
+#include "base/plant.h"
+
 /* "Not there" is believed after two lookups this far apart: ComfyUI moves an entry from the queue to history
  * under its lock, and a POST may still be on its way through a proxy. */
 #define ABSENT_APART_MS 2000
@@ -125,7 +127,7 @@ static bool may_run_again(const struct step *s, enum job_code code, bool may_hav
     /* A fault of the device, or of a server that fails job after job, is not the job's. */
     if (code == JOB_EXECUTION_ERROR && s->ev->device_fault)
         retry = JOB_RETRY_ANYWHERE;
-    if ((s->h->flags & JOB_F_PAID) && may_have_started)
+    if ((s->h->flags & JOB_F_PAID) && may_have_started && !PLANTED(PAID_RETRIED))
         return false;
     if (code == JOB_OUT_OF_MEMORY && (s->h->flags & JOB_F_OOM_RETRIED))
         return false;
@@ -186,7 +188,7 @@ static void step_absent(struct step *s)
         return;
     if (soft->absent_at == 0)
         soft->absent_at = s->mono;
-    if (s->mono - soft->absent_at < ABSENT_APART_MS) {
+    if (s->mono - soft->absent_at < ABSENT_APART_MS && !PLANTED(ABSENT_BELIEVED_ONCE)) {
         ask_later(s, soft->absent_at + ABSENT_APART_MS - s->mono);
         return;
     }

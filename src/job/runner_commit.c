@@ -5,11 +5,13 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "job/runner_priv.h"
 
 #define COMMIT_AGAIN_MS 1000 /* after the store could not write: space may come back at any time */
 
 static void decide(struct runner_job *j, const struct job_event *ev);
+static void committed(struct runner_job *j);
 
 /* --- the inbox --- */
 
@@ -43,7 +45,7 @@ void runner_feed_kind(struct runner_job *j, enum job_event_kind kind)
 /* Hands in what waited, until a commit is in flight again or nothing waits. */
 static void inbox_run(struct runner_job *j)
 {
-    while (j->commit == NULL && !list_empty(&j->inbox)) {
+    while ((j->commit == NULL || PLANTED(TWO_EVENTS_ONE_STEP)) && !list_empty(&j->inbox)) {
         struct inbox_event *e = list_first(&j->inbox, struct inbox_event, link);
 
         list_remove(&e->link);
@@ -164,13 +166,15 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
                                       .detail = j->a ? xstrdup_null(j->a->error_detail) : NULL};
         if (!(up->flags & JOB_F_NO_HISTORY))
             c->history = collect_end_history(j, up->state, &c->error);
-        if (j->a && (up->state == JOB_SUCCEEDED || up->state == JOB_FAILED))
+        if (j->a && (up->state == JOB_SUCCEEDED || up->state == JOB_FAILED || PLANTED(CANCELED_SHOWS_OUTPUT)))
             c->outputs = files_outputs(j->a, &c->n_outputs);
     }
     j->commit = c;
     place_dequeue(j);
     runner_set_wake(j, 0);
     commit_give(j);
+    if (PLANTED(EFFECT_BEFORE_COMMIT) && JOB_STATE_LIVE(up->state))
+        committed(j);
 }
 
 static void run_effects(struct runner_job *j, unsigned effects)
