@@ -10,7 +10,6 @@
 #define FIND_EVERY_MS 1500   /* a bound job is looked up when its server's events are silent this long */
 #define HISTORY_FIRST_MS 100 /* ComfyUI 0.3.64 sends execution_success up to 295 ms before history has it */
 #define HISTORY_MOST_MS 2000
-#define REFUSED_WAIT_MS 1000
 #define REFUSED_APART_MS 1000 /* refused or reset twice, this far apart, is as good as timeout.lost */
 #define STORAGE_TRIES 2
 #define STORAGE_WAIT_MS 1000
@@ -267,7 +266,7 @@ static void step_not_taken(struct step *s)
     case JOB_EV_REFUSED:
         requeue(s, JOB_DISPATCH_FAILED, message ? message : "the server could not be reached");
         s->up->spent = s->h->spent - 1;
-        s->up->not_before = s->wall + REFUSED_WAIT_MS;
+        s->up->not_before = s->wall + JOB_WAIT_MOST_MS;
         break;
     case JOB_EV_REJECTED: attempt_failed(s, JOB_SERVER_REJECTED, message, false, false); break;
     case JOB_EV_STAGE_FAILED: attempt_failed(s, JOB_DISPATCH_FAILED, message, false, false); break;

@@ -241,7 +241,7 @@ void place_enqueue(struct runner_job *j)
         j->failed_is = FAILED_ASKED;
         return;
     }
-    if (wait > 0) {
+    if (wait > 0 && wait <= JOB_WAIT_MOST_MS) {
         int64_t at = runner_mono(r) + wait;
 
         if (j->wake == 0 || at < j->wake)
