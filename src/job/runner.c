@@ -54,6 +54,7 @@ void call_free(struct call *c)
     if (c->fini)
         c->fini(c->extra);
     free(c->extra);
+    free(c->holds);
     free(c);
 }
 

@@ -348,6 +348,8 @@ static void on_reloaded(enum store_status st, struct job_record *rec, void *arg)
     if (!r->stopped && st == STORE_OK && JOB_STATE_LIVE(rec->s.state) && runner_get(r, c->id) == NULL)
         runner_feed_kind(runner_add(r, &rec->s, rec->s.attempt == 0), JOB_EV_RECOVER);
     job_record_free(&rec);
+    if (c->holds && !r->stopped)
+        place_use(r, c->holds, -1);
     call_free(c);
     runner_settle(r);
 }
@@ -358,8 +360,7 @@ static void lost(struct runner_job *j)
     struct call *c = call_new(j);
 
     log_error(LOG_S("job", j->s.id), LOG_S("event", "commit_lost"), LOG_I("version", j->s.version));
-    if (place_held(j))
-        place_use(r, place_held(j), -1);
+    c->holds = xstrdup_null(place_held(j)); /* its server may have it: the slot is not free meanwhile */
     drop_and_answer(j, false);
     store_get(r->env.store, c->id, 0, on_reloaded, c);
 }

@@ -96,6 +96,12 @@ static void count_bound(struct runner *r)
         if (!t->gone)
             place_use(r, t->s.server, 1);
     }
+    list_for_each(it, &r->calls) {
+        const struct call *c = list_entry(it, struct call, link);
+
+        if (c->holds)
+            place_use(r, c->holds, 1);
+    }
 }
 
 static bool take_server(struct server_use *u, const struct fleet_server *f)
