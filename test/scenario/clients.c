@@ -128,6 +128,11 @@ static void cancel_later(void *arg)
     free(arg);
 }
 
+void client_cancels(struct told *t, int64_t ms)
+{
+    vt_later(ms, cancel_later, xstrdup(t->id));
+}
+
 static void release_later(void *arg)
 {
     if (out.g->ready)
@@ -147,7 +152,7 @@ static void on_submitted(const struct store_submitted *res, void *arg)
     t->accepted = true;
     vt_later(vt_rnd(20), release_later, xstrdup(t->id));
     if (vt_chance(100))
-        vt_later(vt_rnd(9000), cancel_later, xstrdup(t->id));
+        client_cancels(t, vt_rnd(9000));
 }
 
 static struct told *told_new(void)

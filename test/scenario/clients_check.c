@@ -98,6 +98,8 @@ static void heard(struct told *t, const char *type, struct json data)
         heard_end(t, type);
         vt_later(1000, last_word_due, xstrdup(t->id));
     }
+    if (strcmp(type, "executed") == 0 && vt_chance(40)) /* about now it is collected */
+        client_cancels(t, vt_rnd(200));
     if (null) {
         t->heard_last = true;
         t->owed = false;

@@ -86,6 +86,8 @@ struct job_record *committed_record(const char *id);
 struct bound *bound_of(const char *upstream_id);
 void blake3_of(const char *text, uint8_t hash[BLAKE3_LEN]);
 
+/* clients.c: in so many ms. */
+void client_cancels(struct told *t, int64_t ms);
 /* clients_check.c */
 void on_gateway_change(const struct runner_job_view *job, enum job_state from, const struct runner_end *end);
 void read_job(struct told *t);

@@ -25,8 +25,8 @@
 #include "vloop.h"
 
 #define JOBS 300
-#define HEALED_MOST_MS (48 * 3600 * 1000LL)
-#define CALM_MS (40 * 60 * 1000LL) /* the longest fence, and a trial */
+#define HEALED_MOST_MS (3 * 3600 * 1000LL) /* what hangs counts as stalled after half an hour */
+#define CALM_MS (40 * 60 * 1000LL)         /* the longest fence, and a trial */
 
 struct sum {
     struct clients_sum clients;
@@ -40,7 +40,7 @@ static struct {
     struct vt_event mischief;
     int crashes;
     bool healed;
-    int store_fails, kills;
+    int64_t stalled_until; /* the store's disk is busy */
 } sim;
 
 /* --- the gateway's life --- */
@@ -73,6 +73,16 @@ static void gateway_again(bool killed, bool power)
     vfs_set_full(sim.healed ? 0 : (int)vt_rnd(8));
 }
 
+/* The wall clock is set: by a little, or by up to half a day. */
+static void jump(void)
+{
+    int64_t most = vt_rnd(2) ? 5000 : 12 * 3600 * 1000;
+
+    most = (int64_t)vt_rnd((uint32_t)(2 * most)) - most;
+    vt_tell("the wall clock jumps by %lld ms", (long long)most);
+    vt_jump_wall(most);
+}
+
 static void on_mischief(void *arg)
 {
     (void)arg;
@@ -81,7 +91,7 @@ static void on_mischief(void *arg)
     else if (vt_rnd(300) == 0)
         store_mem_fail(sim.store, vt_rnd(2) ? STORE_FULL : STORE_FAILED, 1 + vt_rnd(3));
     else if (vt_rnd(500) == 0)
-        vt_jump_wall((int64_t)vt_rnd(7200000) - 3600000);
+        jump();
     vt_set(&sim.mischief, 500, on_mischief, NULL);
 }
 
@@ -95,7 +105,9 @@ static bool moment(void)
         bool power = vt_rnd(3) == 0;
 
         gateway_again(power || vt_rnd(8) != 0, power);
-    } else if (given && pick < 45) {
+    } else if (given && !sim.healed && vt_now() >= sim.stalled_until && vt_rnd(200) == 0) {
+        sim.stalled_until = vt_now() + vt_rnd(3000);
+    } else if (given && pick < 45 && vt_now() >= sim.stalled_until) {
         clients_before_commit(false);
         store_mem_commit(sim.store);
         clients_after_commit();
@@ -112,7 +124,7 @@ static bool moment(void)
 
 static void draw_faults(void)
 {
-    struct comfy_faults f = {.die = (int)vt_rnd(12),
+    struct comfy_faults f = {.die = (int)vt_rnd(16),
                              .wipe_input = (int)vt_rnd(1000),
                              .link_drop = (int)vt_rnd(20),
                              .reject = (int)vt_rnd(30),
@@ -126,7 +138,7 @@ static void draw_faults(void)
                              .hang = (int)vt_rnd(4),
                              .long_run = (int)vt_rnd(100),
                              .http_error = (int)vt_rnd(60),
-                             .sick = vt_rnd(3) ? 0 : (int)vt_rnd(60),
+                             .sick = vt_rnd(2) ? 0 : (int)vt_rnd(80),
                              .foreign = (int)vt_rnd(20)};
     struct vhttp_faults net = {.refused = (int)vt_rnd(12),
                                .lost_before = (int)vt_rnd(20),
