@@ -337,10 +337,16 @@ static void on_look(void *arg)
 static void on_ready(void)
 {
     vt_tell("the gateway is ready");
-    clients_read_everything();
+    if (out.read_all)
+        clients_read_everything();
 }
 
 const struct gateway_watch clients_watch = {on_ready, on_gateway_change};
+
+void clients_machine_died(bool died)
+{
+    out.read_all = died;
+}
 
 void clients_gateway_down(void)
 {

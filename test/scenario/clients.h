@@ -17,6 +17,7 @@ bool clients_done(void); /* everything has been submitted */
 void clients_heal(void); /* sockets stay from now on */
 /* The gateway is gone: sockets are cut, a new one begins without. */
 void clients_gateway_down(void);
+void clients_machine_died(bool died); /* or only the gateway: what to look at when the next one is ready */
 /* Around each commit of the store; late: of what a dead process had given (store_mem.h). */
 void clients_before_commit(bool late);
 void clients_after_commit(void);

@@ -70,7 +70,7 @@ struct outside {
     struct logged *logged;
     struct list uploads;
     int uploaded;
-    bool healed;
+    bool healed, read_all;
     struct vclient clients[CLIENTS];
     int64_t cursor; /* of the reader of the event log */
     struct vt_event arrival, visit, look;

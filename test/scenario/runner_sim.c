@@ -59,16 +59,17 @@ static void gateway_again(bool killed, bool power)
 {
     sim.crashes++;
     vt_tell("the gateway is %s%s", killed ? "killed" : "stopped", power ? ", the machine too" : "");
-    if (killed && !power && vt_chance(600)) {
+    if (killed && !power) {
         store_mem_keep_late(sim.store);
-        for (int i = 0; i < 4; i++)
-            vt_later(vt_rnd(20000), on_late, NULL);
+        for (int i = 0; i < 8; i++)
+            vt_later(vt_rnd(6000), on_late, NULL);
     }
     clients_gateway_down();
     gateway_end(&sim.g, killed);
     vfs_set_full(0);
     if (power)
         vfs_power_cut();
+    clients_machine_died(power);
     gateway_start(&sim.g, sim.store, &sim.cfg, &clients_watch);
     vfs_set_full(sim.healed ? 0 : (int)vt_rnd(8));
 }
@@ -105,7 +106,7 @@ static bool moment(void)
         bool power = vt_rnd(3) == 0;
 
         gateway_again(power || vt_rnd(8) != 0, power);
-    } else if (given && !sim.healed && vt_now() >= sim.stalled_until && vt_rnd(200) == 0) {
+    } else if (given && !sim.healed && vt_now() >= sim.stalled_until && vt_rnd(120) == 0) {
         sim.stalled_until = vt_now() + vt_rnd(3000);
     } else if (given && pick < 45 && vt_now() >= sim.stalled_until) {
         clients_before_commit(false);
