@@ -56,6 +56,8 @@ struct blob_writer {
     struct err failed;
 };
 
+#define UNPIN_AGAIN_MS 1000
+
 static void writer_next(struct blob_writer *w);
 
 void blobs_ref(struct blobs *b)
@@ -71,6 +73,59 @@ void blobs_unref(struct blobs *b)
     free(b);
 }
 
+/* --- letting go --- */
+
+/* Until the store has taken it: a pin that is left, because the disk was full just then, would keep a blob's bytes
+ * until the next start. */
+struct unpin {
+    struct list link; /* blobs.unpins while it waits to be given again */
+    struct blobs *b;
+    int64_t pin;
+    struct timer again;
+};
+
+static void unpin_free(struct unpin *u)
+{
+    struct blobs *b = u->b;
+
+    timer_fini(&u->again);
+    list_remove(&u->link);
+    free(u);
+    blobs_unref(b);
+}
+
+static void on_unpinned(enum store_status st, void *arg)
+{
+    struct unpin *u = arg;
+
+    if ((st != STORE_FULL && st != STORE_FAILED) || u->b->closed) {
+        unpin_free(u);
+        return;
+    }
+    list_push_back(&u->b->unpins, &u->link);
+    timer_set(&u->again, UNPIN_AGAIN_MS);
+}
+
+static void unpin_give(void *arg)
+{
+    struct unpin *u = arg;
+
+    list_remove(&u->link);
+    store_blob_unpin(u->b->store, u->pin, on_unpinned, u);
+}
+
+void blobs_unpin(struct blobs *b, int64_t pin)
+{
+    struct unpin *u = xcalloc(1, sizeof(*u));
+
+    blobs_ref(b);
+    u->b = b;
+    u->pin = pin;
+    list_init(&u->link);
+    timer_init(&u->again, b->loop, unpin_give, u);
+    unpin_give(u);
+}
+
 struct blobs *blobs_open(struct loop *l, struct workers *w, struct store *s, const char *dir, struct err *e)
 {
     struct blobs *b = xcalloc(1, sizeof(*b));
@@ -84,6 +139,7 @@ struct blobs *blobs_open(struct loop *l, struct workers *w, struct store *s, con
     b->store = s;
     b->refs = 1;
     list_init(&b->writers);
+    list_init(&b->unpins);
     return b;
 }
 
@@ -101,6 +157,8 @@ void blobs_close(struct blobs **bp)
         if (w->state == WRITER_FILLING)
             blob_writer_abort(&w);
     }
+    list_for_each_safe(it, &b->unpins)
+        unpin_free(list_entry(it, struct unpin, link));
     blobs_unref(b);
 }
 
@@ -379,11 +437,6 @@ void blob_put(struct blobs *b, struct bytes *data, blob_put_cb *cb, void *arg)
     w->whole = bytes_ref(data);
     w->given = (int64_t)data->len;
     blob_writer_finish(&w, cb, arg);
-}
-
-void blobs_unpin(struct blobs *b, int64_t pin)
-{
-    store_blob_unpin(b->store, pin, NULL, NULL);
 }
 
 /* --- holds --- */

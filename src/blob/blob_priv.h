@@ -37,7 +37,7 @@ struct blobs {
     struct workers *workers;
     struct store *store;
     struct blob_fs fs;
-    struct list writers;
+    struct list writers, unpins;
     struct hold *holds;
     uint64_t names;
     unsigned refs; /* the owner, and every operation under way */
