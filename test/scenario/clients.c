@@ -241,7 +241,7 @@ static void on_arrival(void *arg)
 {
     int burst = vt_chance(100) ? 6 : 1;
 
-    if (out.g->ready && (out.uploaded < INPUT_NAMES || vt_chance(30)))
+    if (out.g->ready && !out.healed && (out.uploaded < INPUT_NAMES || vt_chance(30)))
         upload_one();
     for (; burst > 0 && out.g->ready && out.sum.submitted < out.jobs; burst--)
         submit_one();
@@ -302,6 +302,7 @@ static void on_events(enum store_status st, const struct store_logged *e, size_t
     for (size_t i = 0; st == STORE_OK && i < n; i++) {
         uint64_t hash = hash_bytes(e[i].data, strlen(e[i].data)) ^ hash_bytes(e[i].job, strlen(e[i].job));
         struct logged *l;
+        struct told *t;
 
         HASH_FIND(hh, out.logged, &e[i].id, sizeof(e[i].id), l);
         if (l && l->hash != hash)
@@ -310,6 +311,9 @@ static void on_events(enum store_status st, const struct store_logged *e, size_t
             out.cursor = e[i].id;
         if (l)
             continue;
+        t = told_of(e[i].job);
+        if (t && strcmp(e[i].kind, "end") == 0 && t->logged_ends++)
+            vt_broke(t->id, "event %lld is its second end", (long long)e[i].id);
         l = xcalloc(1, sizeof(*l));
         l->id = e[i].id;
         l->hash = hash;

@@ -145,7 +145,7 @@ static bool claimed(const char *id)
     return false;
 }
 
-static void on_posted(const char *id, int server, bool busy)
+static void on_posted(const char *id, int server, int has)
 {
     struct bound *b = bound_of(id);
 
@@ -153,8 +153,8 @@ static void on_posted(const char *id, int server, bool busy)
         vt_broke(id, "was posted to %s before that was committed", comfy_name(server));
     else if (strcmp(b->server, comfy_name(server)) != 0)
         vt_broke(b->t->id, "was posted to %s and is bound to %s", comfy_name(server), b->server);
-    if (busy)
-        vt_broke(b ? b->t->id : id, "was given to %s, which still has work of ours", comfy_name(server));
+    if (has >= comfy_depth(server))
+        vt_broke(b ? b->t->id : id, "was given to %s, which still has %d of ours", comfy_name(server), has);
 }
 
 static void on_began(const char *id, int server, const char *image)
@@ -366,6 +366,35 @@ static void check_record(struct told *t, const struct job_record *rec)
         vt_broke(t->id, "a paid job began to run %d times", began);
 }
 
+/* Nothing is kept that nobody holds. */
+static void check_leftovers(void)
+{
+    struct mem_blob *b, *tmp;
+    int rows = 0;
+
+    for (size_t i = 0; i < mem()->pins.n; i++) {
+        struct err e = {0};
+        struct buf text = BUF_INIT;
+        int64_t size;
+        int fd = blob_open(out.g->blobs, mem()->pins.v[i].blob->hash, &size, &e);
+
+        vfs_slurp(fd, &text);
+        vt_broke("", "a pin is left of: %s", buf_str(&text));
+        vfs_close(fd);
+        buf_free(&text);
+    }
+    HASH_ITER(hh, mem()->blobs, b, tmp) {
+        rows++;
+        /* One that was doomed before the clock was set back stays until that time comes again. */
+        if (b->refs == 0 && b->doomed_at && b->doomed_at < vt_clock()->wall_ms(vt_clock()) - 60000)
+            vt_broke("", "a blob that nobody refers to is not collected");
+    }
+    if (vfs_count("/data/blobs/") != rows)
+        vt_broke("", "there are %d files for %d blobs", vfs_count("/data/blobs/"), rows);
+    if (vfs_open_count())
+        vt_broke("", "%d files are still open", vfs_open_count());
+}
+
 static void still_there(int server, const struct comfy_prompt *p)
 {
     vt_broke(p->id, "is still on %s", comfy_name(server));
@@ -395,5 +424,6 @@ void clients_check_end(struct clients_sum *sum)
             out.sum.trimmed += rec == NULL;
     }
     comfy_each(still_there);
+    check_leftovers();
     *sum = out.sum;
 }

@@ -34,6 +34,7 @@ struct told {
     bool owed; /* its end was announced while the socket was open: the last word is to come */
     unsigned serial;
     unsigned heard_life;
+    int logged_ends;
     int heard_attempt, heard_starts, heard_ends;
     bool heard_last;
     UT_hash_handle hh;

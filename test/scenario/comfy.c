@@ -24,6 +24,7 @@ struct server {
     bool up,
         validates; /* validates: a graph whose file is not there is refused, else it fails when it runs */
     unsigned life;
+    int depth;
     struct list queue, history, sockets;
     struct input *inputs;
     unsigned made; /* files so far */
@@ -104,6 +105,11 @@ void comfy_each(void (*cb)(int server, const struct comfy_prompt *p))
 const char *comfy_name(int server)
 {
     return all.servers[server].name;
+}
+
+int comfy_depth(int server)
+{
+    return all.servers[server].depth;
 }
 
 bool comfy_is_up(int server)
@@ -336,7 +342,7 @@ static bool post_prompt(struct server *s, struct vrequest *q)
     struct comfy_prompt *p;
     struct json body;
     char *id, *client, *image;
-    bool busy = false;
+    int has = 0;
 
     if (json_check(q->body->data, q->body->len, NULL, &body, NULL) < 0) {
         vt_broke("", "a body that is no JSON was posted: %s", q->body->data);
@@ -349,12 +355,12 @@ static bool post_prompt(struct server *s, struct vrequest *q)
     list_for_each(it, &s->queue) {
         struct comfy_prompt *other = list_entry(it, struct comfy_prompt, link);
 
-        busy |= !other->foreign && !other->told;
+        has += !other->foreign && !other->told;
     }
     vt_tell("%s arrives at %s", id, s->name);
     run_get(id)->r.server = (int)(s - all.servers);
     run_get(id)->r.posted++;
-    all.watch->on_posted(id, (int)(s - all.servers), busy);
+    all.watch->on_posted(id, (int)(s - all.servers), has);
     if (sick(s)) {
         put(q, 502, "bad gateway");
     } else if (vt_chance(all.faults.reject) || (s->validates && image[0] && input_of(s, image) == NULL)) {
@@ -667,6 +673,7 @@ void comfy_init(const struct comfy_watch *w)
         s->name[1] = (char)('0' + i);
         s->up = true;
         s->life = 1;
+        s->depth = vt_rnd(3) ? 1 : 2;
         s->validates = vt_rnd(2);
         list_init(&s->queue);
         list_init(&s->history);

@@ -35,8 +35,8 @@ struct comfy_run {
 
 /* What the servers see is looked at while it happens. */
 struct comfy_watch {
-    /* POST /prompt has arrived, before anything is done with it. busy: it still has work of ours. */
-    void (*on_posted)(const char *id, int server, bool busy);
+    /* POST /prompt has arrived, before anything is done with it. has: how much unfinished work of ours is there. */
+    void (*on_posted)(const char *id, int server, int has);
     /* It begins to run. image: the content of its input file, NULL if that is not there; "" if it reads none. */
     void (*on_began)(const char *id, int server, const char *image);
 };
@@ -54,5 +54,6 @@ void comfy_each(void (*cb)(int server, const struct comfy_prompt *p));
 /* The bytes of a file that a prompt made. */
 void comfy_content(int server, const char *id, const char *filename, char *out, size_t size);
 const char *comfy_name(int server);
+int comfy_depth(int server); /* how much is to be given to it at one time */
 
 #endif

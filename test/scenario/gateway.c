@@ -16,6 +16,7 @@ static struct {
     struct store *store;
     const struct gateway_config *cfg;
     const struct gateway_watch *watch;
+    unsigned servers; /* that are configured */
 } now;
 
 /* --- the fleet, watched: what it answers is held against what was --- */
@@ -195,17 +196,20 @@ static void on_fleet_ready(void *arg)
     runner_start(g->runner, on_jobs_loaded, g);
 }
 
-static void add_servers(struct gateway *g)
+void gateway_configure(struct gateway *g, unsigned servers)
 {
     struct registry_entry v[COMFY_SERVERS] = {0};
     char urls[COMFY_SERVERS][32];
+    size_t n = 0;
     struct err e;
 
+    now.servers = servers;
     for (int i = 0; i < COMFY_SERVERS; i++) {
         snprintf(urls[i], sizeof(urls[i]), "http://%s:8188", comfy_name(i));
-        v[i] = (struct registry_entry){.name = comfy_name(i), .url = urls[i], .depth = 1};
+        if (servers >> i & 1)
+            v[n++] = (struct registry_entry){.name = comfy_name(i), .url = urls[i], .depth = comfy_depth(i)};
     }
-    if (registry_configure(g->registry, v, COMFY_SERVERS, &e) < 0)
+    if (registry_configure(g->registry, v, n, &e) < 0)
         vt_broke("", "the servers were not taken: %s", e.msg);
 }
 
@@ -221,6 +225,7 @@ void gateway_start(struct gateway *g, struct store *s, const struct gateway_conf
 
     *g = (struct gateway){.life = life + 1};
     now.g = g;
+    now.servers = now.servers ? now.servers : (1u << COMFY_SERVERS) - 1;
     now.store = s;
     now.cfg = cfg;
     now.watch = w;
@@ -232,7 +237,7 @@ void gateway_start(struct gateway *g, struct store *s, const struct gateway_conf
         abort();
     }
     g->registry = registry_new(g->loop, g->workers, vt_clock(), s, g->blobs, &rc);
-    add_servers(g);
+    gateway_configure(g, now.servers);
     g->fleet.ops = &watched;
     hc.settle_ms = cfg->settle_ms;
     g->hub = hub_new(g->loop, vt_clock(), &hc, "{}");

@@ -36,6 +36,8 @@ struct gateway {
 
 void gateway_start(struct gateway *g, struct store *s, const struct gateway_config *cfg,
                    const struct gateway_watch *w);
+/* The configuration is read again: these servers (a bit each) stand in it. */
+void gateway_configure(struct gateway *g, unsigned servers);
 /* killed: SIGKILL, now; else SIGTERM: what was given to the store is still committed. */
 void gateway_end(struct gateway *g, bool killed);
 

@@ -25,6 +25,7 @@
 #include "vloop.h"
 
 #define JOBS 300
+#define ALL_SERVERS ((1u << COMFY_SERVERS) - 1)
 #define HEALED_MOST_MS (3 * 3600 * 1000LL) /* what hangs counts as stalled after half an hour */
 #define CALM_MS (40 * 60 * 1000LL)         /* the longest fence, and a trial */
 
@@ -84,6 +85,15 @@ static void jump(void)
     vt_jump_wall(most);
 }
 
+/* A server is taken out of the configuration; some time later it comes back. */
+static void reload(void)
+{
+    unsigned without = vt_rnd(COMFY_SERVERS);
+
+    vt_tell("%s is taken out of the configuration", comfy_name((int)without));
+    gateway_configure(&sim.g, ALL_SERVERS & ~(1u << without));
+}
+
 static void on_mischief(void *arg)
 {
     (void)arg;
@@ -93,6 +103,10 @@ static void on_mischief(void *arg)
         store_mem_fail(sim.store, vt_rnd(2) ? STORE_FULL : STORE_FAILED, 1 + vt_rnd(3));
     else if (vt_rnd(500) == 0)
         jump();
+    else if (vt_rnd(400) == 0)
+        reload();
+    else if (vt_rnd(50) == 0)
+        gateway_configure(&sim.g, ALL_SERVERS);
     vt_set(&sim.mischief, 500, on_mischief, NULL);
 }
 
@@ -168,6 +182,7 @@ static void heal(void)
     vt_tell("no more faults");
     sim.healed = true;
     vt_clear(&sim.mischief);
+    gateway_configure(&sim.g, ALL_SERVERS);
     clients_heal();
     comfy_heal();
     vhttp_set_faults(&none);

@@ -234,12 +234,22 @@ void vfs_close_all(void)
             vfs_close(FD_FIRST + k);
 }
 
+int vfs_count(const char *under)
+{
+    struct name *n, *tmp;
+    int count = 0;
+
+    HASH_ITER(hh, fs.names, n, tmp)
+        count += n->now && strncmp(n->path, under, strlen(under)) == 0;
+    return count;
+}
+
 int vfs_open_count(void)
 {
     int n = 0;
 
     for (int k = 0; k < FD_MAX; k++)
-        n += fs.fds[k].used;
+        n += fs.fds[k].used && fs.fds[k].folder == NULL;
     return n;
 }
 

@@ -22,7 +22,8 @@ void vfs_set_full(int per_mille);
 void vfs_power_cut(void);
 /* Descriptors that are open: a dead process has none. */
 void vfs_close_all(void);
-int vfs_open_count(void);
+int vfs_open_count(void);         /* without folders */
+int vfs_count(const char *under); /* files whose path begins so */
 /* The whole of an open file. False: it cannot be read. */
 bool vfs_slurp(int fd, struct buf *out);
 
