@@ -4,10 +4,13 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/mux_feed.h"
 #include "api/native.h"
 #include "api/static.h"
 #include "api/windows.h"
 #include "base/log.h"
+#include "comfy/events.h"
+#include "comfy/prompt_request.h"
 
 #define TENANT "default"
 
@@ -382,7 +385,7 @@ void api_handle(struct http_req *req, void *arg)
     bool path_known = false;
     char *path;
 
-    if (window)
+    if (window && strlen(window) <= CLIENT_ID_MAX)
         windows_heard(a->windows, api_tenant(a, req), window);
     put_cors(a, req);
     if (http_req_method(req) == HTTP_OPTIONS) {
@@ -412,11 +415,18 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
     mux_count_change(&a->counts, job->s, from);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
+    feed_poke(a->feed);
 }
 
 static void on_event(void *arg, const struct runner_job_view *job, const char *text, size_t n)
 {
-    hub_on_event(((struct api *)arg)->hub, job, text, n);
+    struct api *a = arg;
+
+    struct event ev;
+
+    hub_on_event(a->hub, job, text, n);
+    if (feed_streams(a->feed) && event_parse(text, n, &ev, NULL) == 0 && ev.kind == EVENT_PROGRESS)
+        feed_progress(a->feed, job);
 }
 
 static void on_frame(void *arg, const struct runner_job_view *job, const void *data, size_t n)
@@ -431,6 +441,29 @@ const struct runner_listener *api_listener(void)
     return &l;
 }
 
+static void config_copy(struct api_config *to, const struct api_config *from)
+{
+    size_t n = 0;
+    char **cors;
+
+    while (from->cors && from->cors[n])
+        n++;
+    cors = xcalloc(n + 1, sizeof(*cors));
+    for (size_t i = 0; i < n; i++)
+        cors[i] = xstrdup(from->cors[i]);
+    *to = *from;
+    to->frontend = xstrdup_null(from->frontend);
+    to->cors = (const char *const *)cors;
+}
+
+static void config_drop(struct api_config *c)
+{
+    for (const char *const *p = c->cors; *p; p++)
+        free((char *)(uintptr_t)*p);
+    free((char **)(uintptr_t)c->cors);
+    free((char *)(uintptr_t)c->frontend);
+}
+
 struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
 {
     struct api *a = xcalloc(1, sizeof(*a));
@@ -438,11 +471,12 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     struct buf features = BUF_INIT;
 
     a->d = *d;
-    a->cfg = *cfg;
+    config_copy(&a->cfg, cfg);
     hc.sockets_max = cfg->clients_max;
     api_put_features(a, &features);
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
     a->windows = windows_new(d->clock);
+    a->feed = feed_new(d->store);
     buf_free(&features);
     return a;
 }
@@ -456,7 +490,14 @@ void api_start(struct api *a, struct runner *r)
 
 void api_set_config(struct api *a, const struct api_config *cfg)
 {
-    a->cfg = *cfg;
+    struct api_config old = a->cfg;
+    struct buf features = BUF_INIT;
+
+    config_copy(&a->cfg, cfg);
+    config_drop(&old);
+    api_put_features(a, &features);
+    hub_set_limits(a->hub, cfg->clients_max, buf_str(&features));
+    buf_free(&features);
 }
 
 void api_drain(struct api *a)
@@ -473,6 +514,8 @@ void api_free(struct api **ap)
     native_info_fini(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
+    feed_free(&a->feed);
+    config_drop(&a->cfg);
     free(a);
     *ap = NULL;
 }

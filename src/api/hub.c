@@ -114,7 +114,8 @@ void client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, stru
         out_free(o);
         return;
     }
-    if (o->kind == OUT_PRODUCT && o->node) { /* a client tells them apart by what executes */
+    if (o->kind == OUT_PRODUCT && o->node &&
+        o->audience != OUT_LEGACY) { /* a client tells them apart by what executes */
         struct buf b = BUF_INIT;
         struct out *before;
 
@@ -207,6 +208,13 @@ struct hub *hub_new(struct loop *l, struct clock *c, const struct hub_config *cf
     timer_init(&h->beat, l, on_beat, h);
     timer_set(&h->beat, BEAT_MS);
     return h;
+}
+
+void hub_set_limits(struct hub *h, unsigned sockets_max, const char *features)
+{
+    h->cfg.sockets_max = sockets_max;
+    free(h->features);
+    h->features = xstrdup(features);
 }
 
 static bool adopt(const struct runner_job_view *job, void *arg)

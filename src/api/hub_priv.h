@@ -16,14 +16,16 @@ enum out_kind {
     OUT_END,      /* the terminal event, and executing{null}: kept likewise */
     OUT_STATUS    /* made when it is sent: counts are the caller's at that moment */
 };
+/* A preview has two forms: which one a socket gets is what it has negotiated. */
+enum out_audience { OUT_ALL, OUT_METADATA, OUT_LEGACY };
 struct out {
     struct list link;
     enum out_kind kind;
+    enum out_audience audience;
     enum event_kind event; /* PROGRESS: of which type */
     char *node;            /* PREVIEW, PRODUCT */
     bool last;             /* nothing of the job follows */
     struct bytes *frame;   /* encoded; NULL for STATUS */
-    struct bytes *legacy;  /* for sockets without metadata, if that differs */
 };
 
 /* Tenants are never forgotten: there are as many as the operator made. */
@@ -65,10 +67,12 @@ struct hub_stream {
     char job[UUID_SIZE];
     struct hub_client *client;
     struct list link;
-    struct list queue;                                /* struct out that waits for its turn */
-    size_t queued;                                    /* bytes in it */
-    int64_t open_at;                                  /* mono ms: not before; 0: nothing has happened yet */
-    bool held;                                        /* the answer to its POST is not out */
+    struct list queue; /* struct out that waits for its turn */
+    struct out
+        *after_tick; /* a preview's older form: it goes out behind the progress that follows the newer one */
+    size_t queued;   /* bytes in it */
+    int64_t open_at; /* mono ms: not before; 0: nothing has happened yet */
+    bool held;       /* the answer to its POST is not out */
     bool begun, serial, started, cached, ended, told; /* told: the terminal event went out */
     char *executing;                                  /* node */
     struct bytes *progress_state;                     /* the latest, encoded */

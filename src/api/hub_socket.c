@@ -28,11 +28,11 @@ void socket_free(struct hub_socket *k)
 
 void socket_send(struct hub_socket *k, const struct out *o)
 {
-    struct bytes *f = o->legacy && !k->metadata ? o->legacy : o->frame;
+    struct bytes *f = o->frame;
     size_t queued = ws_queued(k->ws);
     bool passing = o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW;
 
-    if (passing && queued > BEHIND_BYTES)
+    if (o->audience == (k->metadata ? OUT_LEGACY : OUT_METADATA) || (passing && queued > BEHIND_BYTES))
         return;
     if (queued + f->len > k->hub->cfg.socket_bytes) {
         ws_close(k->ws, 1013, "too far behind");

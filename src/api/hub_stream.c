@@ -36,7 +36,6 @@ void out_free(struct out *o)
 {
     list_remove(&o->link);
     bytes_unref(o->frame);
-    bytes_unref(o->legacy);
     free(o->node);
     free(o);
 }
@@ -127,6 +126,8 @@ void stream_free(struct hub *h, struct hub_stream *s)
     mark_told(h, s);
     list_for_each_safe(it, &s->queue)
         out_free(list_entry(it, struct out, link));
+    if (s->after_tick)
+        out_free(s->after_tick);
     list_remove(&s->link);
     HASH_DEL(h->streams, s);
     bytes_unref(s->progress_state);
@@ -236,7 +237,7 @@ static void drop_older(struct hub_stream *s, const struct out *o)
     list_for_each_safe(it, &s->queue) {
         struct out *old = list_entry(it, struct out, link);
 
-        if (old->kind == o->kind &&
+        if (old->kind == o->kind && old->audience == o->audience &&
             ((o->kind == OUT_PROGRESS && old->event == o->event) ||
              (o->kind == OUT_PREVIEW && strcmp(old->node ? old->node : "", o->node ? o->node : "") == 0))) {
             s->queued -= old->frame->len;
@@ -245,13 +246,36 @@ static void drop_older(struct hub_stream *s, const struct out *o)
     }
 }
 
+static void enqueue(struct hub_stream *s, struct out *o)
+{
+    if ((o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW) && s->queued > WAITING_BYTES)
+        drop_older(s, o);
+    s->queued += o->frame ? o->frame->len : 0;
+    list_push_back(&s->queue, &o->link);
+}
+
+/* ComfyUI (0.3.64, 0.3.75) sends a preview with metadata before its progress, one without after it. */
+static void enqueue_after_tick(struct hub_stream *s, const struct out *tick)
+{
+    struct out *o = s->after_tick;
+
+    if (o && (tick == NULL || tick->event != EVENT_PROGRESS)) {
+        s->after_tick = NULL;
+        enqueue(s, o);
+    }
+}
+
+static void stream_add_out(struct hub_stream *s, struct out *o)
+{
+    enqueue_after_tick(s, o);
+    enqueue(s, o);
+    enqueue_after_tick(s, NULL);
+}
+
 void stream_push(struct hub *h, struct hub_stream *s, struct out *o)
 {
     stream_begin(h, s);
-    if ((o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW) && s->queued > WAITING_BYTES)
-        drop_older(s, o);
-    s->queued += o->frame->len;
-    list_push_back(&s->queue, &o->link);
+    stream_add_out(s, o);
     streams_pump(h, s->client);
 }
 
@@ -415,8 +439,8 @@ void hub_on_frame(struct hub *h, const struct runner_job_view *job, const void *
 {
     struct hub_stream *s = stream_of(h, job->s);
     struct buf b = BUF_INIT;
+    struct out *o, *legacy = NULL;
     struct frame f;
-    struct out *o;
 
     if (frame_parse(data, n, &f, NULL) < 0)
         return;
@@ -428,15 +452,22 @@ void hub_on_frame(struct hub *h, const struct runner_job_view *job, const void *
         o = out_binary(OUT_PREVIEW, b.data, b.len);
         buf_clear(&b);
         frame_put_legacy(&b, &f);
-        o->legacy = ws_frame_new(WS_BINARY, b.data, b.len);
+        legacy = out_binary(OUT_PREVIEW, b.data, b.len);
+        o->audience = OUT_METADATA;
+        legacy->audience = OUT_LEGACY;
     } else {
         o = out_binary(f.type == FRAME_IMAGE ? OUT_PREVIEW : OUT_PLAIN, data, n);
     }
     if (frame_is_product(&f))
         o->kind = OUT_PRODUCT;
     o->node = xstrdup_null(s->executing);
+    if (legacy) {
+        legacy->kind = o->kind;
+        legacy->node = xstrdup_null(s->executing);
+    }
     buf_free(&b);
     stream_push(h, s, o);
+    s->after_tick = legacy;
 }
 
 /* --- the end --- */
@@ -478,6 +509,29 @@ static void put_error(struct buf *b, const struct job_summary *j, const struct j
     free(type);
     free(kind);
     free(what);
+}
+
+/* As history has it: which node, of which class, after which others. */
+static void put_interrupted(struct buf *b, const struct hub_stream *s, const struct job_summary *j,
+                            struct bytes *history)
+{
+    struct json whole, messages, last = {0}, each;
+    char *node, *type;
+
+    if (history && json_check(history->data, history->len, NULL, &whole, NULL) == 0) {
+        messages = json_get(json_get(whole, "status"), "messages");
+        for (struct json_iter it = json_iter(messages); json_next(&it, NULL, &each);)
+            last = json_at(each, 1);
+    }
+    node = json_strdup(json_get(last, "node_id"));
+    type = json_strdup(json_get(last, "node_type"));
+    event_put_interrupted(b, j->id,
+                          node           ? node
+                          : s->executing ? s->executing
+                                         : "",
+                          type ? type : "", json_get(last, "executed"), j->finished_at);
+    free(node);
+    free(type);
 }
 
 /* What its socket did not carry, because it dropped, is said now: there are clients that take results from
@@ -531,8 +585,7 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
     } else if (j->state != JOB_CANCELED) {
         put_error(&b, j, end->error);
     } else if (from != JOB_QUEUED) {
-        event_put_interrupted(&b, j->id, s->executing ? s->executing : "", "", (struct json){0},
-                              j->finished_at);
+        put_interrupted(&b, s, j, end->history);
     }
     stream_begin(h, s);
     if (b.len) {
@@ -543,19 +596,18 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
         o->kind = OUT_STATUS;
         mark_told(h, s);
     }
-    s->queued += o->frame ? o->frame->len : 0;
-    list_push_back(&s->queue, &o->link);
+    stream_add_out(s, o);
     o = xcalloc(1, sizeof(*o));
+    list_init(&o->link);
     o->kind = OUT_STATUS;
-    list_push_back(&s->queue, &o->link);
+    stream_add_out(s, o);
     if (PLANTED(LAST_WORD_LOST) && j->state == JOB_FAILED)
         event_put_status(&b, 0, NULL);
     else
         event_put_executing(&b, NULL, NULL, j->id);
     o = out_text(OUT_END, &b);
     o->last = true;
-    s->queued += o->frame->len;
-    list_push_back(&s->queue, &o->link);
+    stream_add_out(s, o);
     s->ended = true;
     streams_pump(h, s->client);
 }

@@ -4,11 +4,14 @@
 #define API_MUX_H
 
 #include "api/api_priv.h"
+#include "job/job_event.h"
 
 /* mux_jobs.c */
 api_route_cb mux_get_jobs, mux_get_job, mux_post_cancel, mux_get_output;
 /* mux_retry.c */
 api_route_cb mux_post_retry;
+/* mux_events.c */
+api_route_cb mux_get_events, mux_get_job_events;
 /* mux_task.c */
 api_route_cb mux_get_status, mux_get_result;
 /* mux_servers.c */
@@ -34,15 +37,11 @@ void mux_reply_record(struct api *a, struct http_req *req, int status, const str
 
 /* --- mux_record.c --- */
 #define MUX_SERVERS 256
-/* Where each row stands in the queue of its tenant (0 is next; -1: it does not wait), in one pass over what waits. */
-void mux_queue_positions(struct api *a, struct job_record *const *rows, size_t n, int *position);
+
 /* Many records: servers[n_servers] is what fleet_servers() gave in this turn. */
 void mux_put_record(struct jsonw *w, const struct job_record *rec, const struct fleet_server *servers,
-                    size_t n_servers, struct runner *r, int position);
+                    size_t n_servers, struct runner *r);
 /* [{n, node_id, kind ...}] of the attempt that won. */
 void mux_put_outputs(struct jsonw *w, const struct job_record *rec);
-/* "/mux/v1/jobs/<id>/outputs/<n>" */
-#define MUX_URL_MAX (UUID_SIZE + 48)
-void mux_output_url(const struct job_record *rec, const struct job_output *o, char out[MUX_URL_MAX]);
 
 #endif

@@ -462,6 +462,7 @@ static void test_metrics(void **state)
     assert_metric(g, "comfymux_servers{state=\"down\"} 1");
     assert_metric(g, "comfymux_blob_bytes 14");
     assert_metric(g, "comfymux_store_jobs_finished 2");
+    assert_metric(g, "comfymux_store_memory_bytes 0");
     assert_metric(g, "comfymux_websockets 0");
     assert_non_null(strstr(g->body, "\nprocess_resident_memory_bytes "));
     assert_null(strstr(g->body, "\nprocess_resident_memory_bytes 0\n"));

@@ -144,22 +144,20 @@ static void put_page(struct api *a, const struct store_list *l, struct buf *b)
 {
     struct fleet_server v[MUX_SERVERS];
     size_t n = fleet_servers(registry_fleet(a->d.registry), v, MUX_SERVERS);
-    int *position = xcalloc(l->n + 1, sizeof(*position));
+
     char next[24];
     struct jsonw w;
 
-    mux_queue_positions(a, l->rows, l->n, position);
     snprintf(next, sizeof(next), "%lld", (long long)l->next);
     jsonw_init(&w, b);
     jsonw_obj(&w);
     jsonw_key(&w, "jobs");
     jsonw_arr(&w);
     for (size_t i = 0; i < l->n; i++)
-        mux_put_record(&w, l->rows[i], v, n < MUX_SERVERS ? n : MUX_SERVERS, a->runner, position[i]);
+        mux_put_record(&w, l->rows[i], v, n < MUX_SERVERS ? n : MUX_SERVERS, a->runner);
     jsonw_arr_end(&w);
     jsonw_kstr(&w, "next", l->next ? next : NULL);
     jsonw_obj_end(&w);
-    free(position);
 }
 
 static void on_list(struct store_list *l, void *arg)
@@ -194,9 +192,29 @@ void mux_get_jobs(struct api *a, struct http_req *req, const struct api_params *
 
 /* --- cancel --- */
 
+#define CANCEL_TRIES 3 /* one more is enough */
+
 struct cancel_wait {
     char id[UUID_SIZE];
+    int tries;
 };
+
+static void cancel(struct api *a, struct http_req *req, const char *id, int tries);
+
+/* Live after all: its submit came between the question to the runner and the one to the store. Now the runner knows it. */
+static void on_cancel_read(struct api *a, struct http_req *req, struct job_record **rec, void *arg)
+{
+    int tries = (int)(intptr_t)arg;
+
+    if (mux_missing(req, rec))
+        return;
+    if (!JOB_STATE_LIVE((*rec)->s.state))
+        mux_reply_record(a, req, 200, *rec);
+    else if (tries < CANCEL_TRIES)
+        cancel(a, req, (*rec)->s.id, tries + 1);
+    else
+        api_error(req, 503, "not_ready", "the job cannot be canceled at this moment", NULL);
+}
 
 /* It has ended, one way or the other: the record says which. */
 static void on_canceled(bool canceled, void *arg)
@@ -208,26 +226,29 @@ static void on_canceled(bool canceled, void *arg)
 
     (void)canceled;
     if (req)
-        api_load(a, req, c.id, JOB_PART_RECORD, on_one, NULL);
+        api_load(a, req, c.id, JOB_PART_RECORD, on_cancel_read, (void *)(intptr_t)c.tries);
+}
+
+static void cancel(struct api *a, struct http_req *req, const char *id, int tries)
+{
+    struct cancel_wait *c = xcalloc(1, sizeof(*c));
+    struct api_wait *w = api_wait_new(a, req);
+
+    memcpy(c->id, id, UUID_SIZE);
+    c->tries = tries;
+    w->extra = c;
+    if (!runner_cancel(a->runner, api_tenant(a, req), c->id, "canceled by the client", on_canceled, w))
+        on_canceled(false, w); /* it does not live here: what the store says is the answer */
 }
 
 void mux_post_cancel(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct cancel_wait *c;
-    struct api_wait *w;
-
     if (mux_starting(a, req))
         return;
-    if (!uuid_is_canonical(p->v[0], strlen(p->v[0]))) {
+    if (uuid_is_canonical(p->v[0], strlen(p->v[0])))
+        cancel(a, req, p->v[0], 1);
+    else
         mux_load(a, req, p->v[0], JOB_PART_RECORD, on_one, NULL);
-        return;
-    }
-    c = xcalloc(1, sizeof(*c));
-    memcpy(c->id, p->v[0], UUID_SIZE);
-    w = api_wait_new(a, req);
-    w->extra = c;
-    if (!runner_cancel(a->runner, api_tenant(a, req), c->id, "canceled by the client", on_canceled, w))
-        on_canceled(false, w); /* it does not live: what the store says is the answer */
 }
 
 /* --- outputs --- */
@@ -245,7 +266,14 @@ static void on_output(const struct store_file *f, void *arg)
     struct http_req *req = api_wait_end(w);
 
     if (req && f->status == STORE_OK)
-        api_reply_blob(a, req, o.o->blake3, o.o->filename, o.o->mime, f->at);
+        api_reply_blob(a, req,
+                       &(struct api_blob){.hash = o.o->blake3,
+                                          .size = o.o->size,
+                                          .name = o.o->filename,
+                                          .mime = o.o->mime,
+                                          .job = o.rec->s.id,
+                                          .at = f->at,
+                                          .mux = true});
     else if (req && f->status == STORE_NOT_FOUND)
         api_error(req, 410, "expired", "this output is no longer kept", NULL);
     else if (req)

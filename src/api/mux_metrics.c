@@ -1,5 +1,6 @@
 /* GET /metrics: Prometheus text, version 0.0.4. Everything is a counter that is kept anyway or the length of a list:
  * nothing here is worked out but when it is asked for. */
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -109,6 +110,7 @@ static void put_store(struct api *a, struct buf *b)
     counter(b, "comfymux_store_failures_total", s.failures, "Calls that the store could not carry out.");
     gauge(b, "comfymux_store_full", s.full, "1 while writes fail for want of space.");
     gauge(b, "comfymux_store_jobs_finished", s.finished, "Ended jobs that are kept.");
+    gauge(b, "comfymux_store_memory_bytes", s.memory, "Memory that the database holds, mostly its cache.");
     gauge(b, "comfymux_blob_bytes", s.blob_bytes, "Bytes of outputs and uploads that are kept.");
 }
 
@@ -151,6 +153,12 @@ static void put_process(struct buf *b)
         gauge(b, "process_virtual_memory_bytes", mem[0] * page, "Virtual memory size in bytes.");
         gauge(b, "process_resident_memory_bytes", mem[1] * page, "Resident memory size in bytes.");
     }
+#ifdef __GLIBC__
+    struct mallinfo2 heap = mallinfo2();
+
+    gauge(b, "comfymux_heap_bytes", (int64_t)(heap.uordblks + heap.hblkhd),
+          "Memory that is allocated and not freed, the database's included.");
+#endif
     if (proc_words("/proc/self/stat", ")", stat, 20) > 16)
         gauge(b, "process_threads", stat[16], "Threads of the process.");
 }

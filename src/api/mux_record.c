@@ -80,34 +80,14 @@ static void put_progress(struct jsonw *w, struct runner *r, const char *id)
     jsonw_obj_end(w);
 }
 
-void mux_output_url(const struct job_record *rec, const struct job_output *o, char out[MUX_URL_MAX])
-{
-    snprintf(out, MUX_URL_MAX, "/mux/v1/jobs/%s/outputs/%d", rec->s.id, o->n);
-}
-
 void mux_put_outputs(struct jsonw *w, const struct job_record *rec)
 {
-    char url[MUX_URL_MAX], hex[BLAKE3_HEX];
-
     jsonw_arr(w);
     for (size_t i = 0; i < rec->n_outputs; i++) {
-        const struct job_output *o = &rec->outputs[i];
-
-        if (o->attempt != rec->s.attempt)
+        if (rec->outputs[i].attempt != rec->s.attempt)
             continue;
-        mux_output_url(rec, o, url);
-        blake3_hex(o->blake3, hex);
         jsonw_obj(w);
-        jsonw_kint(w, "n", o->n);
-        jsonw_kstr(w, "node_id", o->node_id);
-        jsonw_kstr(w, "kind", o->kind);
-        jsonw_kstr(w, "filename", o->filename);
-        jsonw_kstr(w, "subfolder", o->subfolder);
-        jsonw_kstr(w, "type", o->type);
-        jsonw_kint(w, "size", o->size);
-        jsonw_kstr(w, "mime", o->mime);
-        jsonw_kstr(w, "blake3", hex);
-        jsonw_kstr(w, "url", url);
+        job_put_output(w, rec->s.id, &rec->outputs[i]);
         jsonw_obj_end(w);
     }
     jsonw_arr_end(w);
@@ -152,9 +132,10 @@ static void put_timeline(struct jsonw *w, const struct job_record *rec)
 /* --- the whole --- */
 
 void mux_put_record(struct jsonw *w, const struct job_record *rec, const struct fleet_server *servers,
-                    size_t n_servers, struct runner *r, int position)
+                    size_t n_servers, struct runner *r)
 {
     const struct job_summary *s = &rec->s;
+    int place = r && s->state == JOB_QUEUED ? runner_queue_position(r, s->id) : -1;
 
     jsonw_obj(w);
     jsonw_kstr(w, "id", s->id);
@@ -167,8 +148,8 @@ void mux_put_record(struct jsonw *w, const struct job_record *rec, const struct 
     put_attempts(w, rec);
     put_progress(w, r, s->id);
     jsonw_key(w, "queue_position");
-    if (position >= 0)
-        jsonw_int(w, position);
+    if (place >= 0)
+        jsonw_int(w, place);
     else
         jsonw_null(w);
     jsonw_key(w, "outputs");
@@ -187,86 +168,6 @@ void api_put_record(struct api *a, struct jsonw *w, const struct job_record *rec
 {
     struct fleet_server v[MUX_SERVERS];
     size_t n = fleet_servers(registry_fleet(a->d.registry), v, MUX_SERVERS);
-    bool waits = a->runner && rec->s.state == JOB_QUEUED;
 
-    mux_put_record(w, rec, v, n < MUX_SERVERS ? n : MUX_SERVERS, a->runner,
-                   waits ? runner_queue_position(a->runner, rec->s.id) : -1);
-}
-
-/* --- positions of a whole page ---
- *
- * Asking for them one by one would walk all that waits once for every row. Instead the page's waiting rows are sorted,
- * and each waiting job is counted at the first row that it goes before; what is counted up to a row is its place. */
-
-struct place {
-    struct sched_job key;
-    size_t row;
-    int first; /* waiting jobs that go before this row and not before the one in front of it */
-    bool waits;
-};
-
-struct places {
-    struct place *v;
-    size_t n;
-    const char *tenant;
-};
-
-static struct sched_job key_of(const struct job_summary *s)
-{
-    return (struct sched_job){.number = s->number, .seq = s->seq, .priority = s->priority};
-}
-
-static int place_order(const void *a, const void *b)
-{
-    const struct sched_job *x = &((const struct place *)a)->key, *y = &((const struct place *)b)->key;
-
-    return sched_job_before(x, y) ? -1 : sched_job_before(y, x);
-}
-
-static bool count_one(const struct runner_job_view *job, void *arg)
-{
-    struct places *p = arg;
-    struct sched_job key = key_of(job->s);
-    size_t lo = 0, hi = p->n;
-
-    if (job->s->state != JOB_QUEUED || strcmp(job->s->tenant, p->tenant) != 0)
-        return true;
-    while (lo < hi) {
-        size_t mid = lo + (hi - lo) / 2;
-
-        if (sched_job_before(&key, &p->v[mid].key))
-            hi = mid;
-        else
-            lo = mid + 1;
-    }
-    if (lo < p->n)
-        p->v[lo].first++;
-    if (lo > 0 && p->v[lo - 1].key.seq == key.seq)
-        p->v[lo - 1].waits = true;
-    return true;
-}
-
-void mux_queue_positions(struct api *a, struct job_record *const *rows, size_t n, int *position)
-{
-    struct places p = {.v = xcalloc(n + 1, sizeof(*p.v))};
-    int before = 0;
-
-    for (size_t i = 0; i < n; i++) {
-        position[i] = -1;
-        if (rows[i]->s.state != JOB_QUEUED)
-            continue;
-        p.tenant = rows[i]->s.tenant; /* a page is one tenant's */
-        p.v[p.n].key = key_of(&rows[i]->s);
-        p.v[p.n++].row = i;
-    }
-    if (p.n && a->runner) {
-        qsort(p.v, p.n, sizeof(*p.v), place_order);
-        runner_each(a->runner, count_one, &p);
-        for (size_t i = 0; i < p.n; i++) {
-            before += p.v[i].first;
-            if (p.v[i].waits)
-                position[p.v[i].row] = before;
-        }
-    }
-    free(p.v);
+    mux_put_record(w, rec, v, n < MUX_SERVERS ? n : MUX_SERVERS, a->runner);
 }

@@ -353,7 +353,7 @@ static inline void rig_ready(enum store_status st, void *arg)
 
 static inline void rig_runner(struct rig *g, size_t max_live)
 {
-    const struct runner_env env = {&g->clock, g->store, &g->reg.fleet, rig_wake, g};
+    const struct runner_env env = {&g->clock, g->store, &g->reg.fleet, NULL, rig_wake, g};
     const struct runner_config cfg = {job_policy_default, 60000, max_live};
 
     g->runner = runner_new(&env, &cfg, api_listener(), g->api);

@@ -69,7 +69,7 @@ static const struct job_output *image_next(const struct job_record *rec, const s
 static void answer_live(struct api *a, struct answer *t)
 {
     const struct job_summary *s = &t->rec->s;
-    int before = a->runner && s->state == JOB_QUEUED ? runner_queue_position(a->runner, s->id) : -1;
+    int before = a->runner ? runner_queue_position(a->runner, s->id) : -1;
     const char *server = s->server ? s->server : "a server";
 
     t->result = 202;
@@ -160,16 +160,16 @@ static const char *status_of(const struct answer *t)
 
 static void put_images(struct jsonw *w, const struct answer *t)
 {
-    char url[MUX_URL_MAX];
+    char url[JOB_OUTPUT_URL_MAX];
     const struct job_output *o = t->images ? image_next(t->rec, NULL) : NULL;
 
     if (o)
-        mux_output_url(t->rec, o, url);
+        job_output_url(t->rec->s.id, o->n, url);
     jsonw_kstr(w, "image_url", o ? url : NULL);
     jsonw_key(w, "image_urls");
     jsonw_arr(w);
     for (; o; o = image_next(t->rec, o)) {
-        mux_output_url(t->rec, o, url);
+        job_output_url(t->rec->s.id, o->n, url);
         jsonw_str(w, url);
     }
     jsonw_arr_end(w);

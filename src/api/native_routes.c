@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/native.h"
+#include "comfy/prompt_request.h"
 
 void native_ws(struct api *a, struct http_req *req, const struct api_params *p)
 {
@@ -12,6 +13,8 @@ void native_ws(struct api *a, struct http_req *req, const struct api_params *p)
     (void)p;
     if (a->runner == NULL)
         http_reply_str(req, 503, "text/plain; charset=utf-8", "starting\n");
+    else if (id && strlen(id) > CLIENT_ID_MAX)
+        http_reply_str(req, 400, "text/plain; charset=utf-8", "clientId must have at most 256 bytes\n");
     else
         hub_accept(a->hub, req, api_tenant(a, req), id);
     free(id);

@@ -15,6 +15,7 @@
 #include "base/json.h"
 #include "base/list.h"
 #include "base/log.h"
+#include "base/rank.h"
 #include "base/utf8.h"
 #include "base/uuid.h"
 
@@ -130,6 +131,48 @@ static void test_list(void **state)
     list_remove(&it[1].link);
     list_remove(&it[1].link); /* harmless twice */
     assert_true(list_empty(&l));
+}
+
+/* --- rank --- */
+
+struct ranked {
+    struct rank_node node;
+    int key;
+    bool in;
+};
+
+static bool ranked_before(const struct rank_node *a, const struct rank_node *b)
+{
+    return container_of(a, struct ranked, node)->key < container_of(b, struct ranked, node)->key;
+}
+
+/* Against counting: keys come and go at random, in order and against it. */
+static void test_rank(void **state)
+{
+    static struct ranked v[300];
+    struct rank r;
+    unsigned rnd = 1;
+
+    (void)state;
+    rank_init(&r, ranked_before);
+    for (int i = 0; i < 300; i++)
+        v[i] = (struct ranked){.key = i % 3 == 0 ? i : 1000 - i};
+    for (int round = 0; round < 4000; round++) {
+        struct ranked *e = &v[round < 300 ? round : (int)((rnd = rnd * 1664525 + 1013904223) >> 8) % 300];
+        size_t before = 0, all = 0;
+
+        e->in ? rank_remove(&r, &e->node) : rank_add(&r, &e->node);
+        e->in = !e->in;
+        rank_remove(&r, &(struct rank_node){0}); /* in no set */
+        e = &v[(rnd >> 4) % 300];
+        for (int i = 0; i < 300; i++) {
+            all += v[i].in;
+            before += v[i].in && v[i].key < e->key;
+        }
+        assert_int_equal(rank_size(&r), all);
+        if (e->in)
+            assert_int_equal(rank_of(&e->node), before);
+    }
 }
 
 static void test_hash(void **state)
@@ -303,9 +346,9 @@ static void test_log_json(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_err),      cmocka_unit_test(test_buf),      cmocka_unit_test(test_list),
-        cmocka_unit_test(test_hash),     cmocka_unit_test(test_uuid),     cmocka_unit_test(test_clock),
-        cmocka_unit_test(test_log_text), cmocka_unit_test(test_log_json),
+        cmocka_unit_test(test_err),   cmocka_unit_test(test_buf),      cmocka_unit_test(test_list),
+        cmocka_unit_test(test_rank),  cmocka_unit_test(test_hash),     cmocka_unit_test(test_uuid),
+        cmocka_unit_test(test_clock), cmocka_unit_test(test_log_text), cmocka_unit_test(test_log_json),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -67,6 +67,7 @@ struct bytes *bytes_alloc(size_t len)
     struct bytes *b = xmalloc(sizeof(*b) + len + 1);
 
     atomic_init(&b->refs, 1);
+    b->secret = false;
     b->len = len;
     b->data[len] = '\0';
     return b;
@@ -93,6 +94,9 @@ void bytes_unref(struct bytes *b)
     if (b == NULL)
         return;
     assert(atomic_load_explicit(&b->refs, memory_order_relaxed) > 0);
-    if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1)
+    if (atomic_fetch_sub_explicit(&b->refs, 1, memory_order_acq_rel) == 1) {
+        if (b->secret)
+            explicit_bzero(b->data, b->len);
         free(b);
+    }
 }

@@ -6,6 +6,7 @@
 #define BASE_MEM_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 
 void *xmalloc(size_t n) __attribute__((malloc, returns_nonnull));
@@ -25,6 +26,7 @@ char *xasprintf(const char *fmt, ...) __attribute__((format(printf, 1, 2), mallo
  */
 struct bytes {
     atomic_uint refs;
+    bool secret; /* wiped when the last owner lets go; set by who made it, before anyone else sees it */
     size_t len;
     char data[];
 };

@@ -37,7 +37,7 @@ struct blob_writer {
     struct bytes *whole;
     int64_t given, max;
     struct blob_info info;
-    bool pinned, known;
+    bool pinned;
     struct hold *hold;
     size_t low;
     void (*on_drain)(void *arg);
@@ -56,8 +56,6 @@ struct blob_writer {
     struct err failed;
 };
 
-#define UNPIN_AGAIN_MS 1000
-
 static void writer_next(struct blob_writer *w);
 
 void blobs_ref(struct blobs *b)
@@ -70,60 +68,9 @@ void blobs_unref(struct blobs *b)
     if (--b->refs > 0)
         return;
     blob_fs_close(&b->fs);
+    buf_free(&b->unpins);
+    blob_checked_free(b);
     free(b);
-}
-
-/* --- letting go --- */
-
-/* Until the store has taken it: a pin that is left, because the disk was full just then, would keep a blob's bytes
- * until the next start. */
-struct unpin {
-    struct list link; /* blobs.unpins while it waits to be given again */
-    struct blobs *b;
-    int64_t pin;
-    struct timer again;
-};
-
-static void unpin_free(struct unpin *u)
-{
-    struct blobs *b = u->b;
-
-    timer_fini(&u->again);
-    list_remove(&u->link);
-    free(u);
-    blobs_unref(b);
-}
-
-static void on_unpinned(enum store_status st, void *arg)
-{
-    struct unpin *u = arg;
-
-    if ((st != STORE_FULL && st != STORE_FAILED) || u->b->closed) {
-        unpin_free(u);
-        return;
-    }
-    list_push_back(&u->b->unpins, &u->link);
-    timer_set(&u->again, UNPIN_AGAIN_MS);
-}
-
-static void unpin_give(void *arg)
-{
-    struct unpin *u = arg;
-
-    list_remove(&u->link);
-    store_blob_unpin(u->b->store, u->pin, on_unpinned, u);
-}
-
-void blobs_unpin(struct blobs *b, int64_t pin)
-{
-    struct unpin *u = xcalloc(1, sizeof(*u));
-
-    blobs_ref(b);
-    u->b = b;
-    u->pin = pin;
-    list_init(&u->link);
-    timer_init(&u->again, b->loop, unpin_give, u);
-    unpin_give(u);
 }
 
 struct blobs *blobs_open(struct loop *l, struct workers *w, struct store *s, const char *dir, struct err *e)
@@ -139,7 +86,6 @@ struct blobs *blobs_open(struct loop *l, struct workers *w, struct store *s, con
     b->store = s;
     b->refs = 1;
     list_init(&b->writers);
-    list_init(&b->unpins);
     return b;
 }
 
@@ -157,8 +103,6 @@ void blobs_close(struct blobs **bp)
         if (w->state == WRITER_FILLING)
             blob_writer_abort(&w);
     }
-    list_for_each_safe(it, &b->unpins)
-        unpin_free(list_entry(it, struct unpin, link));
     blobs_unref(b);
 }
 
@@ -189,7 +133,7 @@ static void run_place(struct work *work)
 {
     struct blob_writer *w = container_of(work, struct blob_writer, work);
 
-    if (blob_fs_place(&w->b->fs, w->name, w->info.blake3, w->info.size, w->known, &w->failed) == 0)
+    if (blob_fs_place(&w->b->fs, w->name, w->info.blake3, &w->failed) == 0)
         w->fd = -1;
 }
 
@@ -285,7 +229,6 @@ static void on_pinned(const struct store_pin *p, void *arg)
     if (p->status == STORE_OK) {
         w->pinned = true;
         w->info.pin = p->pin;
-        w->known = p->known;
         w->state = WRITER_PLACING;
     } else {
         writer_fault(w, p->status == STORE_FULL ? BLOB_FULL : BLOB_FAILED, "the store cannot pin the blob");
@@ -437,6 +380,46 @@ void blob_put(struct blobs *b, struct bytes *data, blob_put_cb *cb, void *arg)
     w->whole = bytes_ref(data);
     w->given = (int64_t)data->len;
     blob_writer_finish(&w, cb, arg);
+}
+
+struct unpin {
+    struct blobs *b;
+    int64_t pin;
+};
+
+/* A pin that stayed for want of space is given back with the next collection: until then it would keep bytes that nobody
+ * wants. */
+static void on_unpinned(enum store_status st, void *arg)
+{
+    struct unpin *u = arg;
+
+    if (st == STORE_FULL || st == STORE_FAILED)
+        buf_put(&u->b->unpins, &u->pin, sizeof(u->pin));
+    blobs_unref(u->b);
+    free(u);
+}
+
+void blobs_unpin(struct blobs *b, int64_t pin)
+{
+    struct unpin *u = xcalloc(1, sizeof(*u));
+
+    u->b = b;
+    u->pin = pin;
+    blobs_ref(b);
+    store_blob_unpin(b->store, pin, on_unpinned, u);
+}
+
+void blob_unpin_again(struct blobs *b)
+{
+    struct buf pins = b->unpins;
+    int64_t pin;
+
+    b->unpins = (struct buf)BUF_INIT;
+    for (size_t at = 0; at < pins.len; at += sizeof(pin)) {
+        memcpy(&pin, pins.data + at, sizeof(pin));
+        blobs_unpin(b, pin);
+    }
+    buf_free(&pins);
 }
 
 /* --- holds --- */

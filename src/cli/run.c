@@ -15,6 +15,7 @@
 #define WORKFLOW_MAX (256u << 20)
 #define COUNT_MAX 10000
 #define DRAW_EVERY_MS 200
+#define CLOSE_MS 500 /* for the closing handshake of the socket */
 
 /* ---- what is said ---- */
 
@@ -76,7 +77,20 @@ void run_over(struct run *r)
 {
     r->stage = RUN_STAGE_OVER;
     erase(r);
-    loop_stop(r->loop);
+    if (r->ws == NULL) {
+        loop_stop(r->loop);
+        return;
+    }
+    /* Nothing happens any more but that the socket is closed as it should be; it is not waited for long. */
+    timer_clear(&r->post_timer);
+    timer_clear(&r->poll_timer);
+    timer_clear(&r->draw_timer);
+    timer_clear(&r->cancel_timer);
+    run_fetch_drop(r);
+    if (r->call)
+        http_call_cancel(&r->call);
+    ws_close(r->ws, 1000, NULL);
+    timer_set(&r->ws_timer, CLOSE_MS);
 }
 
 void run_print_path(struct run *r, const char *path)

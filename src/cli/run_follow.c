@@ -210,6 +210,8 @@ static void on_ws_close(struct ws *w, int code, const char *reason, bool opened,
     (void)code;
     (void)reason;
     r->ws = NULL;
+    if (r->stage == RUN_STAGE_OVER)
+        loop_stop(r->loop);
     if (r->stage == RUN_STAGE_CONNECT) {
         timer_clear(&r->ws_timer);
         r->stage = RUN_STAGE_JOBS;

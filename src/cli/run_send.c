@@ -227,6 +227,11 @@ void run_ws_timer(void *arg)
 {
     struct run *r = arg;
 
+    if (r->stage == RUN_STAGE_OVER) {
+        loop_stop(r->loop);
+        return;
+    }
+
     if (r->stage == RUN_STAGE_CONNECT) { /* polls will do until it opens */
         r->stage = RUN_STAGE_JOBS;
         run_step(r);

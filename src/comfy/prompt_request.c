@@ -43,8 +43,8 @@ void prompt_request_fini(struct prompt_request *r)
     *r = (struct prompt_request){0};
 }
 
-/* An absent or null string stays NULL; anything else but a string without U+0000 is refused. */
-static int take_string(struct json v, char **out, struct prompt_error *e, const char *type, const char *name)
+/* An absent or null id stays NULL; anything else but a string without U+0000 of bounded length is refused. */
+static int take_id(struct json v, char **out, struct prompt_error *e, const char *type, const char *name)
 {
     char message[96];
 
@@ -52,9 +52,12 @@ static int take_string(struct json v, char **out, struct prompt_error *e, const 
         return 0;
     free(*out);
     *out = json_strdup(v);
-    if (*out)
+    if (*out && strlen(*out) <= CLIENT_ID_MAX)
         return 0;
-    snprintf(message, sizeof(message), "%s must be a string", name);
+    if (*out)
+        snprintf(message, sizeof(message), "%s must have at most %d bytes", name, CLIENT_ID_MAX);
+    else
+        snprintf(message, sizeof(message), "%s must be a string", name);
     return prompt_error_set(e, type, message, name);
 }
 
@@ -144,10 +147,9 @@ static int take_extra_data(struct prompt_request *r, struct json extra, struct p
         else
             any |= prompt_key_is_secret(k);
     }
-    if (!r->client_id &&
-        take_string(client, &r->client_id, e, "invalid_client_id", "extra_data.client_id") < 0)
+    if (!r->client_id && take_id(client, &r->client_id, e, "invalid_client_id", "extra_data.client_id") < 0)
         return -1;
-    if (take_string(window, &r->window_id, e, "invalid_window_id", "extra_data.window_id") < 0)
+    if (take_id(window, &r->window_id, e, "invalid_window_id", "extra_data.window_id") < 0)
         return -1;
     if (any) {
         jsonw_init(&w, &r->secrets);
@@ -190,7 +192,7 @@ static int take_fields(struct prompt_request *r, struct json body, const struct 
                                 "partial_execution_targets must be a list of node ids",
                                 "partial_execution_targets");
     if (take_prompt_id(r, f[F_PROMPT_ID], e) < 0 ||
-        take_string(f[F_CLIENT_ID], &r->client_id, e, "invalid_client_id", "client_id") < 0 ||
+        take_id(f[F_CLIENT_ID], &r->client_id, e, "invalid_client_id", "client_id") < 0 ||
         take_number(r, f[F_NUMBER], f[F_FRONT], e) < 0 || take_extra_data(r, f[F_EXTRA_DATA], e) < 0)
         return -1;
     splice_put_without(&r->rest, body, known_key, NULL);

@@ -13,6 +13,9 @@
 #include "base/uuid.h"
 #include "comfy/prompt_error.h"
 
+/* Longest client and window id, bytes: they are kept with every job and told in every list. */
+#define CLIENT_ID_MAX 256
+
 struct prompt_request {
     struct json prompt;        /* an object; its nodes are graph_new()'s to judge. Into the text */
     char prompt_id[UUID_SIZE]; /* "" if the client brought none */

@@ -10,6 +10,8 @@
 
 #include "base/testdata.h"
 
+#define ID_64 "0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef"
+#define ID_257 ID_64 ID_64 ID_64 ID_64 "x"
 #define ID "01934567-89ab-7fff-bfff-ffffffffffff"
 
 static struct prompt_request take(const char *body)
@@ -64,6 +66,8 @@ static void test_refusals(void **state)
         {"{\"prompt\": {}, \"prompt_id\": \"" ID "\\u0000\"}", "invalid_prompt_id"},
         {"{\"prompt\": {}, \"prompt_id\": 5}", "invalid_prompt_id"},
         {"{\"prompt\": {}, \"prompt_id\": []}", "invalid_prompt_id"},
+        {"{\"prompt\": {}, \"client_id\": \"" ID_257 "\"}", "invalid_client_id"},
+        {"{\"prompt\": {}, \"extra_data\": {\"window_id\": \"" ID_257 "\"}}", "invalid_window_id"},
         {"{\"prompt\": {}, \"client_id\": []}", "invalid_client_id"},
         {"{\"prompt\": {}, \"client_id\": {}}", "invalid_client_id"},
         {"{\"prompt\": {}, \"client_id\": 5}", "invalid_client_id"},

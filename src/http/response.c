@@ -122,7 +122,7 @@ static struct buf *head_begin(struct http_req *r, int status, const char *type, 
     r->keep_alive = r->keep_alive && !s->draining && rest_is_bearable(r);
     if (length < 0 && r->head->minor == 0 && !r->bodiless)
         r->keep_alive = false; /* the end of the connection is the end of the body */
-    r->chunked = length < 0 && r->head->minor == 1 && status != 204 && status != 304;
+    r->chunked = length < 0 && r->head->minor == 1 && !r->bodiless;
     buf_clear(b);
     put_status(r, b, status);
     put_field(b, "Date", server_date(s));

@@ -118,7 +118,8 @@ static void check_update(const struct job_hard *h, const struct job_event *ev, c
         assert_true(up->wake != 0 || up->soft.asking || up->soft.posting);
     if (up->state == JOB_QUEUED && h->deadline)
         assert_true(up->wake != 0);
-    if (h->spent >= pol.max_attempts && h->state == JOB_DISPATCHING && ev->kind != JOB_EV_REFUSED)
+    if (h->spent >= pol.max_attempts && h->state == JOB_DISPATCHING && ev->kind != JOB_EV_REFUSED &&
+        ev->kind != JOB_EV_REMOVED)
         assert_int_not_equal(up->state, JOB_QUEUED);
 }
 
@@ -296,6 +297,67 @@ static void test_absent_twice(void **state)
     assert_false(up.commit);
 }
 
+/* Whatever it was doing there; only a paid graph, which may have cost something, is not sent again. */
+static void test_removed(void **state)
+{
+    static const enum job_state states[] = {JOB_DISPATCHING, JOB_RUNNING, JOB_COLLECTING};
+    struct job_event ev = {.kind = JOB_EV_REMOVED};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000};
+    struct job_update up;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+        struct job_hard h = {.state = states[i], .attempt = 3, .spent = pol.max_attempts};
+
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        assert_true(up.commit && up.end && up.stray);
+        assert_int_equal(up.state, JOB_QUEUED);
+        assert_int_equal(up.code, JOB_SERVER_LOST);
+        assert_int_equal(up.spent, pol.max_attempts - 1);
+        h.flags = JOB_F_PAID;
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_FAILED);
+        assert_true(up.stray);
+    }
+    job_step(&(struct job_hard){.state = JOB_QUEUED}, &soft, &ev, 1000, 0, &pol, &up);
+    assert_false(up.commit);
+}
+
+/* A server that is away, or that has forgotten the prompt, does not stall: timeout.stall may be the shortest. */
+static void test_stalled_means_it_answers(void **state)
+{
+    static const struct job_policy hasty = {
+        .max_attempts = 1, .lost_ms = 60000, .stall_ms = 2000, .history_ms = 60000};
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    const struct job_soft running = {
+        .heard = 1000, .progressed = 1000, .started = true, .link_dropped = true};
+    struct job_soft soft = running;
+    struct job_event ev = {.kind = JOB_EV_UNREACHABLE, .refused = true};
+    struct job_update up;
+
+    (void)state;
+    soft.refused_at = 3000;
+    job_step(&h, &soft, &ev, 3500, 0, &hasty, &up);
+    assert_false(up.commit);
+    job_step(&h, &soft, &ev, 4000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_SERVER_LOST);
+    soft = running;
+    ev = (struct job_event){.kind = JOB_EV_ABSENT};
+    job_step(&h, &soft, &ev, 4000, 0, &hasty, &up);
+    soft = up.soft;
+    ev.kind = JOB_EV_TICK;
+    job_step(&h, &soft, &ev, 5900, 0, &hasty, &up);
+    assert_false(up.commit);
+    soft = up.soft;
+    ev.kind = JOB_EV_ABSENT;
+    job_step(&h, &soft, &ev, 6000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_SERVER_RESTARTED);
+    soft = running;
+    ev = (struct job_event){.kind = JOB_EV_FOUND, .running = true};
+    job_step(&h, &soft, &ev, 3000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_STALLED);
+}
+
 static void test_every_code_has_a_rule(void **state)
 {
     (void)state;
@@ -314,6 +376,8 @@ int main(void)
         cmocka_unit_test(test_silence_ends),
         cmocka_unit_test(test_noise_ends),
         cmocka_unit_test(test_absent_twice),
+        cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_stalled_means_it_answers),
         cmocka_unit_test(test_every_code_has_a_rule),
     };
 

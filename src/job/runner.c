@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "job/job_event.h"
 #include "job/runner_priv.h"
 
 static bool wake_before(const struct heap_node *a, const struct heap_node *b)
@@ -85,6 +86,7 @@ struct runner_job *runner_add(struct runner *r, const struct job_summary *s, boo
     list_push_back(&r->jobs, &j->in_order);
     HASH_ADD_STR(r->by_id, s.id, j);
     r->live++;
+    tally_add(j);
     if (s->state == JOB_DISPATCHING || s->state == JOB_RUNNING)
         place_use(r, s->server, 1);
     if (s->state != JOB_QUEUED)
@@ -97,6 +99,7 @@ void runner_drop(struct runner_job *j)
     struct runner *r = j->r;
 
     place_dequeue(j);
+    tally_drop(j);
     attempt_free(&j->a);
     heap_remove(&r->wakes, &j->wake_node);
     commit_free(&j->commit);
@@ -171,13 +174,19 @@ static void on_link(void *arg, const char *server, bool up)
     runner_settle(arg);
 }
 
+static void on_removed(void *arg, const char *server)
+{
+    attempt_removed(arg, server);
+    runner_settle(arg);
+}
+
 static void on_fleet_change(void *arg)
 {
     place_fleet_changed(arg);
     runner_settle(arg);
 }
 
-static const struct fleet_listener fleet_hooks = {on_event, on_frame, on_link, on_fleet_change};
+static const struct fleet_listener fleet_hooks = {on_event, on_frame, on_link, on_removed, on_fleet_change};
 
 struct runner *runner_new(const struct runner_env *env, const struct runner_config *cfg,
                           const struct runner_listener *l, void *arg)
@@ -205,10 +214,24 @@ void runner_set_config(struct runner *r, const struct runner_config *cfg)
     runner_settle(r);
 }
 
+static void cancels_answer_false(struct list *cancels)
+{
+    list_for_each_safe(it, cancels) {
+        struct cancel *c = list_entry(it, struct cancel, link);
+
+        list_remove(it);
+        c->cb(false, c->arg);
+        free(c);
+    }
+}
+
 void runner_stop(struct runner *r)
 {
     fleet_listen(r->env.fleet, NULL, NULL);
     r->stopped = true;
+    /* A cancel that is not committed yet is decided by the next start; who waits for it need not. */
+    list_for_each(it, &r->jobs)
+        cancels_answer_false(&list_entry(it, struct runner_job, in_order)->cancels);
 }
 
 void runner_free(struct runner **rp)
@@ -341,12 +364,45 @@ struct submit_wait {
     store_submitted_cb *cb;
     void *arg;
     struct job_summary s;
-    struct call *call;
+    struct list cancels; /* asked for before the word of the commit has come */
+    char *cancel_message;
 };
 
 static void submit_fini(void *extra)
 {
-    job_summary_fini(&((struct submit_wait *)extra)->s);
+    struct submit_wait *w = extra;
+
+    list_for_each_safe(it, &w->cancels)
+        free(list_entry(it, struct cancel, link));
+    free(w->cancel_message);
+    job_summary_fini(&w->s);
+}
+
+static void cancel_add(struct list *cancels, runner_cancel_cb *cb, void *arg)
+{
+    struct cancel *c = xcalloc(1, sizeof(*c));
+
+    c->cb = cb;
+    c->arg = arg;
+    list_push_back(cancels, &c->link);
+}
+
+/* The job has just been accepted, or not: those who have already asked to cancel it. */
+static void cancel_early(struct submit_wait *w, struct runner_job *j)
+{
+    struct job_event ev = {.kind = JOB_EV_CANCEL, .message = w->cancel_message};
+
+    if (list_empty(&w->cancels))
+        return;
+    if (j == NULL) {
+        cancels_answer_false(&w->cancels);
+        return;
+    }
+    list_for_each_safe(it, &w->cancels) {
+        list_remove(it);
+        list_push_back(&j->cancels, it);
+    }
+    runner_feed(j, &ev);
 }
 
 static void on_submitted(const struct store_submitted *res, void *arg)
@@ -368,8 +424,11 @@ static void on_submitted(const struct store_submitted *res, void *arg)
     }
     if (w->cb)
         w->cb(res, w->arg);
-    if (j && !r->stopped)
+    if (r->stopped)
+        j = NULL;
+    if (j)
         runner_feed_kind(j, JOB_EV_RECOVER);
+    cancel_early(w, j);
     call_free(c);
     runner_settle(r);
 }
@@ -377,6 +436,8 @@ static void on_submitted(const struct store_submitted *res, void *arg)
 bool runner_submit(struct runner *r, const struct store_submit *in, store_submitted_cb *cb, void *arg)
 {
     struct store_submit full = *in;
+    struct store_event event;
+    struct buf text = BUF_INIT;
     struct submit_wait *w;
     struct call *c;
 
@@ -390,6 +451,7 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     c->fini = submit_fini;
     w->cb = cb;
     w->arg = arg;
+    list_init(&w->cancels);
     memcpy(w->s.id, in->id, UUID_SIZE);
     w->s.state = JOB_QUEUED;
     w->s.version = 1;
@@ -401,29 +463,60 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     w->s.priority = in->priority;
     w->s.created_at = w->s.state_at = in->created_at;
     w->s.deadline = full.deadline;
+    job_event_put_state(&text,
+                        &(struct job_event_state){.id = in->id, .at = in->created_at, .state = JOB_QUEUED});
+    event = (struct store_event){job_event_state_kind(JOB_QUEUED), buf_str(&text)};
+    full.events = &event;
+    full.n_events = 1;
+    if (full.secrets)
+        full.secrets = vault_seal(r->env.vault, in->id, in->secrets);
     store_submit(r->env.store, &full, on_submitted, c);
+    if (full.secrets)
+        bytes_unref(full.secrets);
+    buf_free(&text);
     return true;
 }
 
 /* --- cancel --- */
+
+static void cancel_unheard(bool canceled, void *arg)
+{
+    (void)canceled;
+    (void)arg;
+}
+
+/* The submit of this id that the store has not answered yet: it may be committed, and others may have read it. */
+static struct submit_wait *submit_under_way(struct runner *r, const char *id)
+{
+    list_for_each(it, &r->calls) {
+        struct call *c = list_entry(it, struct call, link);
+
+        if (c->fini == submit_fini && strcmp(((struct submit_wait *)c->extra)->s.id, id) == 0)
+            return c->extra;
+    }
+    return NULL;
+}
 
 bool runner_cancel(struct runner *r, const char *tenant, const char *id, const char *message,
                    runner_cancel_cb *cb, void *arg)
 {
     struct runner_job *j = runner_get(r, id);
     struct job_event ev = {.kind = JOB_EV_CANCEL, .message = message};
+    struct submit_wait *w = j ? NULL : submit_under_way(r, id);
+    const char *owner = j ? j->s.tenant : w ? w->s.tenant : NULL;
     bool first;
 
-    if (j == NULL || (tenant && strcmp(tenant, j->s.tenant) != 0))
+    if (owner == NULL || r->stopped || (tenant && strcmp(tenant, owner) != 0))
         return false;
-    first = list_empty(&j->cancels);
-    if (cb) {
-        struct cancel *c = xcalloc(1, sizeof(*c));
-
-        c->cb = cb;
-        c->arg = arg;
-        list_push_back(&j->cancels, &c->link);
+    if (w) {
+        cancel_add(&w->cancels, cb ? cb : cancel_unheard, arg);
+        if (w->cancel_message == NULL)
+            w->cancel_message = xstrdup(message);
+        return true;
     }
+    first = list_empty(&j->cancels);
+    if (cb)
+        cancel_add(&j->cancels, cb, arg);
     if (first)
         runner_feed(j, &ev);
     runner_settle(r);
@@ -459,35 +552,5 @@ void runner_each(struct runner *r, bool (*cb)(const struct runner_job_view *job,
         runner_view(list_entry(it, struct runner_job, in_order), &v);
         if (!cb(&v, arg))
             return;
-    }
-}
-
-int runner_queue_position(struct runner *r, const char *id)
-{
-    struct runner_job *j = runner_get(r, id);
-    int before = 0;
-
-    if (j == NULL || j->s.state != JOB_QUEUED)
-        return -1;
-    list_for_each(it, &r->jobs) {
-        struct runner_job *o = list_entry(it, struct runner_job, in_order);
-
-        if (o != j && o->s.state == JOB_QUEUED && strcmp(o->s.tenant, j->s.tenant) == 0 &&
-            sched_job_before(&o->sched, &j->sched))
-            before++;
-    }
-    return before;
-}
-
-void runner_counts(const struct runner *r, const char *tenant, struct runner_counts *out)
-{
-    *out = (struct runner_counts){.strays = list_len(&r->strays)};
-    list_for_each(it, &r->jobs) {
-        const struct runner_job *j = list_entry(it, struct runner_job, in_order);
-
-        if (tenant && strcmp(tenant, j->s.tenant) != 0)
-            continue;
-        out->live++;
-        out->state[j->s.state]++;
     }
 }

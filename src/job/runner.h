@@ -14,6 +14,7 @@
 #include "fleet/fleet.h"
 #include "job/job_fsm.h"
 #include "store/store.h"
+#include "store/vault.h"
 
 struct runner;
 
@@ -50,6 +51,7 @@ struct runner_env {
     struct clock *clock;
     struct store *store;
     struct fleet *fleet;
+    const struct vault *vault; /* NULL: jobs with secrets are not accepted */
     /* Call runner_tick() at this monotonic time, in place of what was asked for before. */
     void (*wake)(void *arg, int64_t mono_ms);
     void *wake_arg;
@@ -66,20 +68,21 @@ struct runner *runner_new(const struct runner_env *env, const struct runner_conf
 void runner_start(struct runner *r, void (*ready)(enum store_status st, void *arg), void *arg);
 void runner_set_config(struct runner *r, const struct runner_config *cfg);
 /* The process is about to end: from now on nothing is decided and nothing is asked; what was asked may still be
- * answered. To be called before the fleet and the store are closed. */
+ * answered. Those who wait for a cancel are answered false. To be called before the fleet and the store are closed. */
 void runner_stop(struct runner *r);
 /* After the store and the fleet have been closed: every call has been answered, or never will be (a test's
  * crash). Jobs stay as the store has them. */
 void runner_free(struct runner **r);
 void runner_tick(struct runner *r);
 
-/* Accept a job. in as for the store; deadline 0 takes the policy's. False: too many live jobs, nothing was
+/* Accept a job. in as for the store but for events, which are the runner's to tell, but secrets as they came: sealed here; deadline 0 takes the policy's. False: too many live jobs, nothing was
  * done. The callback runs after the commit; the job may be dispatched as soon as it returns. */
 bool runner_submit(struct runner *r, const struct store_submit *in, store_submitted_cb *cb, void *arg);
 
-/* Cancel a live job; false if there is none of that id (and tenant; NULL: any): ask the store. Otherwise cb
- * runs once when it has ended: canceled true if this (or another) cancel ended it, so that no output of it
- * will be seen; false if it came to its end first. message: for the record ("canceled by the client"). */
+/* Cancel a live job, or one whose submit the store has not answered yet; false if there is none of that id (and
+ * tenant; NULL: any): ask the store. Otherwise cb runs once when it has ended: canceled true if this (or another)
+ * cancel ended it, so that no output of it will be seen; false if it came to its end first, or was not accepted.
+ * message: for the record ("canceled by the client"). */
 typedef void runner_cancel_cb(bool canceled, void *arg);
 bool runner_cancel(struct runner *r, const char *tenant, const char *id, const char *message,
                    runner_cancel_cb *cb, void *arg);

@@ -27,7 +27,7 @@ void attempt_free(struct attempt **ap)
     HASH_DEL(a->job->r->by_attempt, a);
     files_forget(a);
     bytes_unref(a->history);
-    free(a->executing);
+    account_forget(a);
     free(a->progress_node);
     free(a->error_message);
     free(a->error_detail);
@@ -82,6 +82,37 @@ static void on_submitted(const struct fleet_submitted *res, void *arg)
     runner_settle(r);
 }
 
+/* Stage its inputs and post it, with the secrets it came with. */
+static void send(struct call *c, struct runner_job *j, struct job_record *rec)
+{
+    struct runner *r = c->r;
+    struct fleet_submit in = {.server = j->s.server,
+                              .upstream_id = j->s.upstream_id,
+                              .job = j->s.id,
+                              .graph = rec->graph,
+                              .extra_data = rec->extra_data,
+                              .targets = rec->targets,
+                              .rest = rec->rest,
+                              .inputs = rec->inputs,
+                              .n_inputs = rec->n_inputs};
+
+    if (rec->secrets)
+        in.secrets = r->env.vault ? vault_unseal(r->env.vault, j->s.id, rec->secrets) : NULL;
+    if (rec->secrets && in.secrets == NULL) {
+        struct job_event ev = {.kind = JOB_EV_UNSENDABLE,
+                               .code = JOB_DISPATCH_FAILED,
+                               .message = "secret_lost: the key that its secrets were sealed with is gone: "
+                                          "submit it again"};
+
+        call_free(c);
+        runner_feed(j, &ev);
+        return;
+    }
+    fleet_submit(r->env.fleet, &in, on_submitted, c);
+    bytes_unref(in.secrets);
+    attempt_loaded(j->a, rec);
+}
+
 /* Its graph has been read from the store. */
 static void on_loaded(enum store_status st, struct job_record *rec, void *arg)
 {
@@ -102,19 +133,7 @@ static void on_loaded(enum store_status st, struct job_record *rec, void *arg)
         call_free(c);
         runner_feed(j, &ev);
     } else {
-        struct fleet_submit in = {.server = j->s.server,
-                                  .upstream_id = j->s.upstream_id,
-                                  .job = j->s.id,
-                                  .graph = rec->graph,
-                                  .extra_data = rec->extra_data,
-                                  .targets = rec->targets,
-                                  .rest = rec->rest,
-                                  .secrets = rec->secrets,
-                                  .inputs = rec->inputs,
-                                  .n_inputs = rec->n_inputs};
-
-        fleet_submit(r->env.fleet, &in, on_submitted, c);
-        attempt_loaded(j->a, rec);
+        send(c, j, rec);
     }
     job_record_free(&rec);
     runner_settle(r);
@@ -143,7 +162,7 @@ static void on_found(const struct fleet_lookup *res, void *arg)
     case FLEET_RUNNING: ev.kind = JOB_EV_FOUND; break;
     case FLEET_ENDED: ev.kind = JOB_EV_FOUND_ENDED; break;
     case FLEET_ABSENT: ev.kind = JOB_EV_ABSENT; break;
-    case FLEET_UNREACHABLE: ev.kind = JOB_EV_UNREACHABLE; break;
+    case FLEET_UNREACHABLE: ev.kind = res->removed ? JOB_EV_REMOVED : JOB_EV_UNREACHABLE; break;
     }
     call_free(c);
     if (j) {
@@ -192,7 +211,8 @@ static enum job_event_kind classify(struct attempt *a, const struct event *ev)
     switch (ev->kind) {
     case EVENT_EXECUTION_START: return JOB_EV_STARTED;
     case EVENT_PROGRESS: note_progress(a, ev); return JOB_EV_PROGRESS;
-    case EVENT_EXECUTING: set_str(&a->executing, ev->node); return JOB_EV_PROGRESS;
+    case EVENT_EXECUTING: account_executing(a, ev->node); return JOB_EV_PROGRESS;
+    case EVENT_EXECUTION_CACHED: account_cached(a, ev->nodes); return JOB_EV_PROGRESS;
     case EVENT_EXECUTED: collect_executed(a, ev->node, ev->output); return JOB_EV_PROGRESS;
     default: return JOB_EV_PROGRESS;
     }
@@ -261,5 +281,15 @@ void attempt_link(struct runner *r, const char *server, bool up)
             continue;
         collect_gap(j->a);
         runner_feed_kind(j, JOB_EV_LINK_DROPPED);
+    }
+}
+
+void attempt_removed(struct runner *r, const char *server)
+{
+    list_for_each_safe(it, &r->jobs) {
+        struct runner_job *j = list_entry(it, struct runner_job, in_order);
+
+        if (j->a && j->s.server && strcmp(j->s.server, server) == 0)
+            runner_feed_kind(j, JOB_EV_REMOVED);
     }
 }

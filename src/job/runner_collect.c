@@ -173,6 +173,7 @@ void attempt_loaded(struct attempt *a, struct job_record *rec)
     a->n_inputs = rec->n_inputs;
     rec->inputs = NULL;
     rec->n_inputs = 0;
+    a->graph = bytes_ref(rec->graph);
     if (rec->graph == NULL || json_check(rec->graph->data, rec->graph->len, NULL, &graph, NULL) < 0)
         return;
     it = json_iter(graph);
@@ -293,6 +294,8 @@ static struct job_event read_history(struct runner_job *j, const struct fleet_hi
     struct json body;
     struct err e;
 
+    if (res->removed)
+        ev.kind = JOB_EV_REMOVED;
     if (res->status != 200 || res->body == NULL)
         return ev;
     ev.message = "the server's history has a shape that is not understood";
@@ -466,45 +469,6 @@ static struct bytes *entry_of_server(struct runner_job *j, const struct history 
     return buf_to_bytes(&out);
 }
 
-/* An account of ours, for an end that no server has written down. */
-static struct bytes *entry_of_ours(struct runner_job *j, enum job_state state, const struct job_error *e)
-{
-    struct buf out = BUF_INIT, msg = BUF_INIT;
-    int64_t at = runner_wall(j->r);
-
-    buf_puts(&out,
-             "{\"outputs\": {}, \"status\": {\"status_str\": \"error\", \"completed\": false, \"messages\": "
-             "[[\"execution_start\", {\"prompt_id\": ");
-    json_put_str(&out, j->s.id);
-    buf_printf(&out, ", \"timestamp\": %lld}], [", (long long)(j->s.started_at ? j->s.started_at : at));
-    if (state == JOB_CANCELED) {
-        event_put_interrupted(&msg, j->s.id, j->a && j->a->executing ? j->a->executing : "", "",
-                              (struct json){0}, at);
-        buf_puts(&out, "\"execution_interrupted\", ");
-    } else {
-        struct event_error x = {.prompt_id = j->s.id,
-                                .node_id = "",
-                                .node_type = "",
-                                .exception_message = e->message ? e->message : job_code_name(e->code),
-                                .exception_type = job_code_name(e->code),
-                                .timestamp = at};
-
-        event_put_error(&msg, &x);
-        buf_puts(&out, "\"execution_error\", ");
-    }
-    {
-        struct json whole;
-
-        if (json_check(buf_str(&msg), msg.len, NULL, &whole, NULL) == 0)
-            json_put(&out, json_get(whole, "data"));
-        else
-            buf_puts(&out, "{}");
-    }
-    buf_puts(&out, "]]}, \"meta\": {}}");
-    buf_free(&msg);
-    return buf_to_bytes(&out);
-}
-
 struct bytes *collect_end_history(struct runner_job *j, enum job_state state, const struct job_error *e)
 {
     struct bytes *b = NULL;
@@ -513,5 +477,5 @@ struct bytes *collect_end_history(struct runner_job *j, enum job_state state, co
 
     if (as_server && find_again(j->a, &h))
         b = entry_of_server(j, &h);
-    return b ? b : entry_of_ours(j, state, e);
+    return b ? b : account_of_end(j, state, e);
 }

@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/plant.h"
+#include "job/job_event.h"
 #include "job/runner_priv.h"
 
 #define COMMIT_AGAIN_MS 1000 /* after the store could not write: space may come back at any time */
@@ -72,28 +73,36 @@ void commit_free(struct commit **cp)
     *cp = NULL;
 }
 
-static struct bytes *state_event(const struct runner_job *j, const struct commit *c)
+/* What the log of events tells of the transition: each output, and last the state. One text after the other in b. */
+static struct store_event *events_of(const struct runner_job *j, const struct commit *c, struct buf *b,
+                                     size_t *n)
 {
-    struct buf b = BUF_INIT;
-    struct jsonw w;
-    const char *server = c->server ? c->server : c->up.state == JOB_QUEUED ? NULL : j->s.server;
+    struct store_event *v = xcalloc(c->n_outputs + 1, sizeof(*v));
+    struct job_event_state e = {.id = j->s.id,
+                                .at = c->at,
+                                .state = c->up.state,
+                                .server = c->server                   ? c->server
+                                          : c->up.state == JOB_QUEUED ? NULL
+                                                                      : j->s.server,
+                                .attempt = c->attempt,
+                                .code = c->up.code,
+                                .message = c->message};
+    size_t *at = xcalloc(c->n_outputs + 1, sizeof(*at));
 
-    jsonw_init(&w, &b);
-    jsonw_obj(&w);
-    jsonw_kstr(&w, "job", j->s.id);
-    jsonw_kint(&w, "at", c->at);
-    jsonw_kstr(&w, "state", job_state_name(c->up.state));
-    jsonw_kstr(&w, "server", server);
-    jsonw_kint(&w, "attempt", c->attempt);
-    if (c->up.code != JOB_OK) {
-        jsonw_key(&w, "error");
-        jsonw_obj(&w);
-        jsonw_kstr(&w, "code", job_code_name(c->up.code));
-        jsonw_kstr(&w, "message", c->message);
-        jsonw_obj_end(&w);
+    for (*n = 0; *n < c->n_outputs; (*n)++) {
+        at[*n] = b->len;
+        v[*n].kind = "output";
+        job_event_put_output(b, j->s.id, c->at, &c->outputs[*n]);
+        buf_putc(b, '\0');
     }
-    jsonw_obj_end(&w);
-    return buf_to_bytes(&b);
+    at[*n] = b->len;
+    v[*n].kind = job_event_state_kind(e.state);
+    job_event_put_state(b, &e);
+    for (size_t i = 0; i <= c->n_outputs; i++)
+        v[i].data = b->data + at[i];
+    (*n)++;
+    free(at);
+    return v;
 }
 
 static void on_committed(enum store_status st, void *arg);
@@ -102,8 +111,9 @@ static void commit_give(struct runner_job *j)
 {
     struct commit *c = j->commit;
     const struct job_update *up = &c->up;
-    struct bytes *text = state_event(j, c);
-    struct store_event ev = {JOB_STATE_LIVE(up->state) ? "state" : "end", text->data};
+    struct buf text = BUF_INIT;
+    size_t n_events;
+    struct store_event *events = events_of(j, c, &text, &n_events);
     struct job_attempt begin = {.n = c->attempt, .server = c->server, .started_at = c->at};
     struct job_attempt end = {.n = c->attempt, .ended_at = c->at, .code = up->code, .message = c->message};
     struct store_stray stray = {.server = j->s.server, .since = c->at};
@@ -123,8 +133,8 @@ static void commit_give(struct runner_job *j)
                             .outputs = c->outputs,
                             .n_outputs = c->n_outputs,
                             .stray = up->stray ? &stray : NULL,
-                            .events = &ev,
-                            .n_events = 1};
+                            .events = events,
+                            .n_events = n_events};
 
     memcpy(begin.upstream_id, c->upstream_id, UUID_SIZE);
     memcpy(end.upstream_id, j->s.upstream_id, UUID_SIZE);
@@ -132,7 +142,8 @@ static void commit_give(struct runner_job *j)
     memcpy(stray.job, j->s.id, UUID_SIZE);
     c->again = false;
     store_step(j->r->env.store, &in, on_committed, call_new(j));
-    bytes_unref(text);
+    free(events);
+    buf_free(&text);
 }
 
 void commit_again(struct runner_job *j)
@@ -239,6 +250,7 @@ static void apply(struct runner_job *j, const struct commit *c)
     if (s->state != up->state)
         s->state_at = c->at;
     s->state = up->state;
+    tally_move(j);
     s->version++;
     s->flags = up->flags;
     s->spent = up->spent;
@@ -365,6 +377,16 @@ static void lost(struct runner_job *j)
     store_get(r->env.store, c->id, 0, on_reloaded, c);
 }
 
+/* An output did not fit, and now the store cannot say so: then the disk is full for everybody, the job is not to blame,
+ * and it is collected again until there is space. */
+static void no_room(struct runner_job *j)
+{
+    log_warn(LOG_S("job", j->s.id), LOG_S("event", "waits_for_space"));
+    commit_free(&j->commit);
+    runner_feed_kind(j, JOB_EV_NO_ROOM);
+    inbox_run(j);
+}
+
 static void on_committed(enum store_status st, void *arg)
 {
     struct call *c = arg;
@@ -374,12 +396,14 @@ static void on_committed(enum store_status st, void *arg)
     call_free(c);
     if (j && j->commit && st == STORE_OK) {
         committed(j);
+    } else if (j && j->commit && st == STORE_FULL && j->commit->up.code == JOB_STORAGE_FAILED) {
+        no_room(j);
     } else if (j && j->commit && (st == STORE_LOST || st == STORE_NOT_FOUND)) {
         lost(j);
     } else if (j && j->commit) {
-        log_error(LOG_S("job", j->s.id), LOG_S("event", "commit_failed"),
-                  LOG_S("reason", store_status_name(st)));
-        j->commit->again = true;
+        LOG_AT(j->commit->told ? LOG_DEBUG : LOG_ERROR, LOG_S("job", j->s.id),
+               LOG_S("event", "commit_failed"), LOG_S("reason", store_status_name(st)));
+        j->commit->again = j->commit->told = true;
         runner_set_wake(j, runner_mono(r) + COMMIT_AGAIN_MS);
     }
     runner_settle(r);

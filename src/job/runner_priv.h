@@ -6,6 +6,7 @@
 #include "base/heap.h"
 #include "base/json.h"
 #include "base/list.h"
+#include "base/rank.h"
 #include "job/runner.h"
 #include "job/scheduler.h"
 
@@ -61,7 +62,11 @@ struct attempt {
     size_t n_socket_nodes;
     bool socket_gap;       /* the link dropped while a node whose pictures come by the socket may have run */
     struct bytes *history; /* the upstream body, once read */
-    char *executing;
+    struct bytes *graph;   /* as submitted; NULL while not loaded */
+    char *executing;       /* node */
+    char **ran;            /* nodes that were executing before it */
+    size_t n_ran;
+    char *cached; /* JSON list of node ids, as execution_cached had it; NULL: it has not come */
     char *error_message, *error_detail; /* from history or from a refusal; detail is JSON */
     int64_t progress_value, progress_max;
     char *progress_node;
@@ -98,6 +103,16 @@ struct commit {
     struct job_output *outputs; /* strings belong to the attempt */
     size_t n_outputs;
     bool again; /* the store could not: to be given to it once more */
+    bool told;  /* that it could not: it is tried again every second */
+};
+
+/* A tenant's jobs (runner_tally.c). */
+struct tally {
+    struct runner *r;
+    char *tenant;
+    size_t jobs, state[JOB_STATES];
+    struct rank waiting; /* runner_job.place: those in JOB_QUEUED, in the queue's order */
+    UT_hash_handle hh;
 };
 
 struct runner_job {
@@ -110,6 +125,9 @@ struct runner_job {
     struct list cancels;  /* struct cancel */
     struct list in_order; /* runner.jobs */
     struct sched_job sched;
+    struct tally *tally;
+    struct rank_node place;
+    enum job_state tallied; /* the state it is counted under */
     struct heap_node wake_node;
     int64_t wake;                  /* mono ms, the earlier of the next two; 0: none */
     int64_t step_wake, files_wake; /* for TICK, and for files to be fetched again */
@@ -154,6 +172,8 @@ struct runner {
     unsigned generation; /* of use: grows with every change of the fleet */
     struct runner_job *by_id;
     struct attempt *by_attempt;
+    struct tally *tallies;
+    size_t all[JOB_STATES];
     struct list jobs; /* in order of acceptance */
     struct list strays;
     struct heap wakes;
@@ -209,6 +229,11 @@ void place_failed(struct runner_job *j, const char *server);
 /* The server on which it holds a slot, or NULL. */
 const char *place_held(const struct runner_job *j);
 
+/* runner_tally.c */
+void tally_add(struct runner_job *j);
+void tally_move(struct runner_job *j); /* its state has changed */
+void tally_drop(struct runner_job *j);
+
 /* runner_attempt.c */
 struct attempt *attempt_new(struct runner_job *j, const char *upstream_id);
 void attempt_free(struct attempt **a); /* pins are let go */
@@ -217,6 +242,7 @@ void attempt_find(struct runner_job *j);
 void attempt_event(struct runner *r, const char *server, const char *id, const char *text, size_t n);
 void attempt_frame(struct runner *r, const char *server, const char *id, const void *data, size_t n);
 void attempt_link(struct runner *r, const char *server, bool up);
+void attempt_removed(struct runner *r, const char *server);
 
 /* runner_files.c */
 struct attempt_file *file_find(struct attempt *a, const char *type, const char *subfolder,
@@ -243,6 +269,13 @@ void collect_frame(struct attempt *a, const struct frame *f);
 void collect_gap(struct attempt *a);
 /* {"outputs":…,"status":…,"meta":…} for an end with this error. */
 struct bytes *collect_end_history(struct runner_job *j, enum job_state state, const struct job_error *e);
+
+/* runner_account.c */
+void account_cached(struct attempt *a, struct json nodes);
+void account_executing(struct attempt *a, struct json node);
+void account_forget(struct attempt *a);
+/* {"outputs":…,"status":…,"meta":…} of our own making. */
+struct bytes *account_of_end(struct runner_job *j, enum job_state state, const struct job_error *e);
 
 /* runner_stray.c */
 /* sure: the server is known to have taken it. */

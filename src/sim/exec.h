@@ -69,7 +69,4 @@ void exec_drop_cache(struct exec *x); /* POST /free with free_memory; only betwe
 /* The server is killed: what runs is gone without a word. Not while work is under way. */
 void exec_abandon(struct exec *x);
 
-/* {"type": T, "data": D}, as a frame's text. Appended; data may be NULL. */
-void exec_put_status(struct buf *b, size_t remaining, const char *sid);
-
 #endif

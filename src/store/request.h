@@ -139,7 +139,7 @@ struct req {
         struct {
             struct store_logged *v;
             size_t n;
-            int64_t oldest;
+            int64_t oldest, newest;
         } events;
         struct bytes *doc;
         struct store_trimmed trim;

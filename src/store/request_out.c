@@ -65,7 +65,8 @@ void req_deliver(struct req *r)
     case REQ_INPUT_LIST: r->cb.files(r->status, r->out.files.v, r->out.files.n, r->arg); break;
     case REQ_SERVERS: r->cb.servers(r->status, r->out.servers.v, r->out.servers.n, r->arg); break;
     case REQ_EVENTS:
-        r->cb.events(r->status, r->out.events.v, r->out.events.n, r->out.events.oldest, r->arg);
+        r->cb.events(r->status, r->out.events.v, r->out.events.n, r->out.events.oldest, r->out.events.newest,
+                     r->arg);
         break;
     case REQ_DOC_GET: r->cb.doc(r->status, r->out.doc, r->arg); break;
     }

@@ -42,7 +42,8 @@ struct store_submit {
     const char *client_id, *window_id, *retry_of, *need; /* or NULL */
     const char *key;                                     /* idempotency key of this tenant, or NULL */
     uint8_t body_hash[BLAKE3_LEN]; /* of the request body: tells an identical repeat from another request */
-    struct bytes *graph, *extra_data, *targets, *rest, *secrets; /* all but graph may be NULL */
+    struct bytes *graph, *extra_data, *targets, *rest; /* all but graph may be NULL */
+    struct bytes *secrets; /* sealed (vault.h), or NULL: the store never sees them plain */
     /* The answer's body with "%NUMBER%" once where the number goes, when number was not given; stored filled
      * in. */
     struct bytes *answer;
@@ -195,10 +196,10 @@ struct store_logged {
     const char *kind, *data;
     const char *tenant;
 };
-/* oldest: the oldest id that is kept; with an empty log the next one to be given. Ids are never given twice.
- */
+/* oldest: the oldest id that is kept; with an empty log the next one to be given. newest: the last that was given, kept
+ * or not; 0 none. Ids are never given twice. */
 typedef void store_events_cb(enum store_status status, const struct store_logged *e, size_t n, int64_t oldest,
-                             void *arg);
+                             int64_t newest, void *arg);
 
 /* --- small documents that survive a restart: the last known object_info of a server, settings --- */
 typedef void store_doc_cb(enum store_status status, struct bytes *doc, void *arg);
@@ -212,7 +213,7 @@ struct store_keep {
     int64_t finished_ms, outputs_ms, events_ms; /* 0: for ever */
     int64_t count;                              /* finished jobs; 0: no limit */
     int64_t size;                               /* bytes of blobs; 0: no limit */
-    int max_rows;                               /* work of one step */
+    int max_rows; /* work of one step: jobs, their outputs and events; the last job is finished beyond it */
 };
 struct store_trimmed {
     enum store_status status;
@@ -224,7 +225,9 @@ typedef void store_trimmed_cb(const struct store_trimmed *t, void *arg);
 struct store_stats {
     uint64_t commits, writes, reads, failures;
     int64_t blob_bytes, finished;
-    bool full;           /* the last write failed for want of space */
+    int64_t
+        memory; /* bytes that the database holds in memory, mostly its cache; in all stores of the process */
+    bool full;  /* the last write failed for want of space */
     const char *trouble; /* what is wrong now, or NULL; for /readyz */
 };
 

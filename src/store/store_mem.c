@@ -112,6 +112,7 @@ static enum store_status servers(struct mem_store *m, struct req *r)
 
 static enum store_status events(struct mem_store *m, struct req *r)
 {
+    r->out.events.newest = m->last_event;
     r->out.events.oldest = m->events.n ? m->events.v[0].id : m->last_event + 1;
     r->out.events.v = xcalloc(m->events.n, sizeof(struct store_logged));
     for (size_t i = 0; i < m->events.n && r->out.events.n < (size_t)r->in.events.limit; i++) {

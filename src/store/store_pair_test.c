@@ -252,7 +252,7 @@ static void do_move(struct fx *f, const struct move *m, struct buf *out)
         break;
     case 13:
         CALL(f, events, (int64_t)m->b, m->c % 2 ? id : NULL, 5, on_events);
-        SAY("%s oldest=%lld", buf_str(&f->text), (long long)f->oldest);
+        SAY("%s oldest=%lld newest=%lld", buf_str(&f->text), (long long)f->oldest, (long long)f->newest);
         break;
     case 14:
         CALL0(f, unfinished, on_summaries);

@@ -39,7 +39,7 @@ struct fx {
     struct store_collected col;
     struct store_trimmed trim;
     struct buf text; /* lists of small things, printed */
-    int64_t oldest;
+    int64_t oldest, newest;
     size_t n;
 };
 
@@ -259,7 +259,7 @@ static inline void on_servers(enum store_status st, const struct store_server *s
 }
 
 static inline void on_events(enum store_status st, const struct store_logged *e, size_t n, int64_t oldest,
-                             void *arg)
+                             int64_t newest, void *arg)
 {
     struct fx *f = arg;
 
@@ -267,6 +267,7 @@ static inline void on_events(enum store_status st, const struct store_logged *e,
         buf_printf(&f->text, "%lld:%s:%s:%s:%s ", (long long)e[i].id, e[i].tenant, e[i].job, e[i].kind,
                    e[i].data);
     f->oldest = oldest;
+    f->newest = newest;
     f->n = n;
     on_done(st, f);
 }

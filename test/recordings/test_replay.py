@@ -17,22 +17,17 @@ LEFT_OUT = {
 # Sessions that make no sense against a target.
 NOT_FOR = {
     ("gateway", "a2_two_servers_same_names"): "two servers side by side; a gateway is one",
-    ("gateway", "b1_two_clients"): "who is told of prompts without a client: a stock server tells everybody, a gateway nobody",
-}
-# Sessions that do not hold yet, and what differs.
-NOT_YET = {
-    ("sim", "e3_view"): "no WebP previews; 416 and HEAD 404 are framed otherwise",
-    ("sim", "f1_catalogue"): "folder lists, and the classes that it can execute",
-    ("sim", "f2_userdata_settings"): "full listings of userdata, moving files",
-    ("sim", "f3_internal_static_misc"): "folder lists, subscribing to logs",
-    ("sim", "f4_http_wire"): "texts of refusals",
-    ("sim", "g2_ws_inbound_limits"): "texts of close frames",
 }
 # What the gateway's core of the native API is held against; the other sessions come with the rest of its routes.
 GATEWAY_HOLDS = {
-    "a1_plain_success", "a3_many_outputs", "a4_load_invert_save", "b2_reconnect", "b5_preview_formats",
+    "a1_plain_success", "a3_many_outputs", "a4_load_invert_save", "b1_two_clients", "b2_reconnect", "b5_preview_formats",
     "d1_execution_error", "d2_interrupt",
 }
+
+# What the gateway is not held against leaves its traces in the cache of the server behind it all the same: it is done
+# there, directly, and not compared.
+LEAVES_CACHE = {"a5_free_and_cache", "b3_same_client_id_twice", "c1_validation_errors", "c2_partial_200",
+                "c3_malformed_bodies"}
 
 MAIN = "sessions-0.3.75"
 MORE = "sessions"  # those that MAIN does not have; recorded with 0.3.64
@@ -70,9 +65,11 @@ def servers(request):
 @no_recordings
 @pytest.mark.parametrize("recorded", SESSIONS, ids=lambda s: s.name)
 def test_session(servers, recorded, replay_reports):
-    why = NOT_FOR.get((servers.name, recorded.name)) or NOT_YET.get((servers.name, recorded.name))
+    why = NOT_FOR.get((servers.name, recorded.name))
     if servers.name == "gateway" and not why and recorded.name not in GATEWAY_HOLDS:
         why = "the gateway serves the core of the native API so far (docs/native.md)"
+    if why and servers.name == "gateway" and recorded.name in LEAVES_CACHE:
+        replay.replay(recorded, servers.processes[-1].urls, "sim")
     if why:
         pytest.skip(why)
     report = replay.replay(recorded, servers.urls, servers.name)

@@ -296,9 +296,10 @@ static void on_visit(void *arg)
 
 /* --- a reader of the event log --- */
 
-static void on_events(enum store_status st, const struct store_logged *e, size_t n, int64_t oldest, void *arg)
+static void on_events(enum store_status st, const struct store_logged *e, size_t n, int64_t oldest,
+                      int64_t newest, void *arg)
 {
-    (void)arg, (void)oldest;
+    (void)arg, (void)oldest, (void)newest;
     for (size_t i = 0; st == STORE_OK && i < n; i++) {
         uint64_t hash = hash_bytes(e[i].data, strlen(e[i].data)) ^ hash_bytes(e[i].job, strlen(e[i].job));
         struct logged *l;

@@ -489,15 +489,17 @@ static void get_history(struct server *s, struct vrequest *q, const char *id)
 
 static void get_view(struct server *s, struct vrequest *q)
 {
-    unsigned n = 0;
+    static const char before[] = "/view?filename=ComfyUI_";
     char name[40], text[160];
+    unsigned long n;
 
-    if (sscanf(q->target, "/view?filename=ComfyUI_%5u", &n) != 1 || n >= s->n_makers || sick(s) ||
-        vt_chance(all.faults.view_gone)) {
+    n = strncmp(q->target, before, strlen(before)) == 0 ? strtoul(q->target + strlen(before), NULL, 10)
+                                                        : s->n_makers;
+    if (n >= s->n_makers || sick(s) || vt_chance(all.faults.view_gone)) {
         put(q, 404, "");
         return;
     }
-    snprintf(name, sizeof(name), "ComfyUI_%05u_.png", n);
+    snprintf(name, sizeof(name), "ComfyUI_%05lu_.png", n);
     comfy_content((int)(s - all.servers), s->makers[n], name, text, sizeof(text));
     put(q, 200, text);
 }

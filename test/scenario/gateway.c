@@ -241,7 +241,7 @@ void gateway_start(struct gateway *g, struct store *s, const struct gateway_conf
     g->fleet.ops = &watched;
     hc.settle_ms = cfg->settle_ms;
     g->hub = hub_new(g->loop, vt_clock(), &hc, "{}");
-    env = (struct runner_env){vt_clock(), s, &g->fleet, wake, g};
+    env = (struct runner_env){vt_clock(), s, &g->fleet, NULL, wake, g};
     timer_init(&g->wake, g->loop, on_wake, g);
     timer_init(&g->collect, g->loop, on_collect, g);
     g->runner = runner_new(&env, &run, &listener, g);

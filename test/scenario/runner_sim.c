@@ -426,8 +426,8 @@ int main(int argc, char **argv)
         argc -= 2, argv += 2;
     }
     first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    seeds = argc > 2 ? atoi(argv[2]) : argc > 1 ? 1 : 200;
-    jobs = argc > 3 ? atoi(argv[3]) : JOBS;
+    seeds = argc > 2 ? (int)strtol(argv[2], NULL, 10) : argc > 1 ? 1 : 200;
+    jobs = argc > 3 ? (int)strtol(argv[3], NULL, 10) : JOBS;
     hash_seed(1, 2);
     log_setup(seeds == 1 ? LOG_INFO : LOG_ERROR + 1, LOG_TEXT);
     log_set_sink(on_log, NULL);
@@ -438,6 +438,10 @@ int main(int argc, char **argv)
     else
         sum = run_many(first, seeds, jobs, false);
     print_sum(&sum);
+    if (sum.clients.ended[JOB_SUCCEEDED] * 2 < sum.clients.submitted) {
+        puts("BROKEN: less than half of the jobs succeeded; for faults like these that is too few");
+        sum.bad++;
+    }
     if (sum.bad && seeds > 1)
         printf("to see the story of one: runner_sim SEED 1 %d\n", jobs);
     return sum.bad != 0;

@@ -359,18 +359,30 @@ ssize_t vfs_write(int fd, const void *data, size_t n)
 
 /* --- what looks --- */
 
-ssize_t vfs_read(int fd, void *data, size_t n)
+ssize_t vfs_pread(int fd, void *data, size_t n, off_t at)
 {
     struct open_file *f = file_of(fd);
+    size_t from = (size_t)at;
 
     if (f == NULL || f->file == NULL)
         return fail(EBADF);
-    if (n > f->file->now.len - f->at)
-        n = f->file->now.len - f->at;
+    if (from > f->file->now.len)
+        return 0;
+    if (n > f->file->now.len - from)
+        n = f->file->now.len - from;
     if (n)
-        memcpy(data, f->file->now.data + f->at, n);
-    f->at += n;
+        memcpy(data, f->file->now.data + from, n);
     return (ssize_t)n;
+}
+
+ssize_t vfs_read(int fd, void *data, size_t n)
+{
+    struct open_file *f = file_of(fd);
+    ssize_t got = f ? vfs_pread(fd, data, n, (off_t)f->at) : fail(EBADF);
+
+    if (got > 0)
+        f->at += (size_t)got;
+    return got;
 }
 
 bool vfs_slurp(int fd, struct buf *out)

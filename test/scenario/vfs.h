@@ -35,6 +35,7 @@ int vfs_unlinkat(int at, const char *path, int flags);
 int vfs_fsync(int fd);
 ssize_t vfs_write(int fd, const void *data, size_t n);
 ssize_t vfs_read(int fd, void *data, size_t n);
+ssize_t vfs_pread(int fd, void *data, size_t n, off_t at);
 int vfs_fstat(int fd, struct stat *st);
 int vfs_fstatat(int at, const char *path, struct stat *st, int flags);
 int vfs_close(int fd);

@@ -21,6 +21,7 @@
 #define fsync vfs_fsync
 #define write vfs_write
 #define read vfs_read
+#define pread vfs_pread
 #define fstat vfs_fstat
 #define fstatat vfs_fstatat
 #define close vfs_close

@@ -238,6 +238,11 @@ void http_client_free(struct http_client **cp)
     free(c);
 }
 
+void http_client_set_connect(struct http_client *c, int64_t connect_ms) /* it connects at once, or not */
+{
+    (void)c, (void)connect_ms;
+}
+
 const struct http_url *http_client_url(const struct http_client *c)
 {
     return &c->url;
