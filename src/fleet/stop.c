@@ -119,8 +119,8 @@ static void stop_next(struct stop *x, enum stop_step step)
     body = buf_to_bytes(&b);
     x->step = step;
     x->call.busy = true;
-    if (PLANTED(INTERRUPT_ASTRAY) && step == STOP_INTERRUPT)
-        to = x->call.r->by_index[x->call.s->index ? x->call.s->index - 1 : x->call.r->n_servers - 1]->http;
+    if (PLANTED(INTERRUPT_ASTRAY) && step == STOP_INTERRUPT && x->call.r->by_index[x->call.s->index ^ 1])
+        to = x->call.r->by_index[x->call.s->index ^ 1]->http;
     http_fetch(to, post ? "POST" : "GET", step == STOP_INTERRUPT ? "/interrupt" : "/queue",
                post ? "application/json" : NULL, post ? body : NULL, BODY_MAX, LOOK_MS, on_stop_answer, x);
     bytes_unref(body);
