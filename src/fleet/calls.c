@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "comfy/graph.h"
 #include "comfy/prompt_request.h"
 #include "fleet/fleet_priv.h"
@@ -464,11 +465,11 @@ static void find_give_up(struct call *c, const char *why)
 }
 
 typedef int find_read(const char *text, size_t n, const char *id, struct health_queue *q);
-static void find_ask(struct find *x, const char *target, find_read *read);
+static void find_ask(struct find *x, find_read *read);
 
 static void find_told(struct find *x)
 {
-    char target[16 + UUID_SIZE];
+    bool first = x->read == (PLANTED(HISTORY_BEFORE_QUEUE) ? history_has : queue_find);
 
     bytes_unref(x->body);
     x->body = NULL;
@@ -478,9 +479,8 @@ static void find_told(struct find *x)
         find_fail(x, false,
                   x->read == queue_find ? "the answer of GET /queue is not understood"
                                         : "the answer of GET /history is not understood");
-    } else if (x->read == queue_find && x->place == FLEET_ABSENT && !x->look) {
-        snprintf(target, sizeof(target), "/history/%s", x->id);
-        find_ask(x, target, history_has);
+    } else if (first && x->place == FLEET_ABSENT && !x->look) {
+        find_ask(x, x->read == queue_find ? history_has : queue_find);
     } else {
         find_end(x, &(struct fleet_lookup){.found = (enum fleet_found)x->place,
                                            .dead = health_worker_dead(&x->call.s->health)});
@@ -526,20 +526,25 @@ static void on_find_answer(const struct http_answer *a, void *arg)
     }
 }
 
-static void find_ask(struct find *x, const char *target, find_read *read)
+static void find_ask(struct find *x, find_read *read)
 {
+    char target[16 + UUID_SIZE] = "/queue";
+
     x->read = read;
     if (call_unserved(&x->call)) {
         find_end(x, &(struct fleet_lookup){FLEET_UNREACHABLE, .removed = true, .why = NOT_CONFIGURED});
         return;
     }
+    if (read == history_has)
+        snprintf(target, sizeof(target), "/history/%s", x->id);
     x->call.busy = true;
     http_fetch(x->call.s->http, "GET", target, NULL, NULL, BODY_MAX, LOOK_MS, on_find_answer, x);
 }
 
+/* The queue first: what leaves it meanwhile is in history by then. */
 static void on_find(void *arg)
 {
-    find_ask(container_of(arg, struct find, call), "/queue", queue_find);
+    find_ask(container_of(arg, struct find, call), PLANTED(HISTORY_BEFORE_QUEUE) ? history_has : queue_find);
 }
 
 void calls_find(struct fleet *f, const char *server, const char *id, fleet_lookup_cb *cb, void *arg)

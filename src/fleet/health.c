@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/plant.h"
+
 #define STALL_MS 1800000
 
 const char *fleet_state_name(enum fleet_state st)
@@ -59,7 +61,7 @@ static void fence_time(struct health *h, int64_t now)
     h->fence_ms = h->fence_ms ? h->fence_ms * 2 : HEALTH_FENCE_LEAST_MS;
     if (h->fence_ms > HEALTH_FENCE_MOST_MS)
         h->fence_ms = HEALTH_FENCE_MOST_MS;
-    h->fence_until = now + h->fence_ms;
+    h->fence_until = now + (PLANTED(FENCE_NEVER_LIFTED) ? INT64_C(1) << 40 : h->fence_ms);
 }
 
 static void fence_put(struct health *h, enum health_cause cause, const char *why, int64_t now)

@@ -12,6 +12,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "comfy/events.h"
 #include "fleet/fleet_priv.h"
 
@@ -77,7 +78,8 @@ static void link_opened(struct server *s)
     timer_set(&l->timer, QUIET_EVERY_MS);
     l->opened_at = loop_now(s->r->loop);
     link_set_state(s, LINK_OPEN, NULL);
-    staging_forget(s, NULL); /* it may be another life of the server */
+    if (!PLANTED(STAGED_KEPT))
+        staging_forget(s, NULL); /* it may be another life of the server */
     link_tell(s, true);
     watch_link_open(s);
     caps_fetch(s);

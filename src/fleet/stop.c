@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "fleet/fleet_priv.h"
 
 enum stop_step { STOP_DELETE, STOP_LOOK, STOP_INTERRUPT, STOP_LOOK_AGAIN };
@@ -109,6 +110,7 @@ static void on_stop_answer(const struct http_answer *a, void *arg)
 static void stop_next(struct stop *x, enum stop_step step)
 {
     struct buf b = BUF_INIT;
+    struct http_client *to = x->call.s ? x->call.s->http : NULL;
     struct bytes *body;
     bool post = step == STOP_DELETE || step == STOP_INTERRUPT;
 
@@ -122,7 +124,9 @@ static void stop_next(struct stop *x, enum stop_step step)
     body = buf_to_bytes(&b);
     x->step = step;
     x->call.busy = true;
-    http_fetch(x->call.s->http, post ? "POST" : "GET", step == STOP_INTERRUPT ? "/interrupt" : "/queue",
+    if (PLANTED(INTERRUPT_ASTRAY) && step == STOP_INTERRUPT && x->call.r->by_index[x->call.s->index ^ 1])
+        to = x->call.r->by_index[x->call.s->index ^ 1]->http;
+    http_fetch(to, post ? "POST" : "GET", step == STOP_INTERRUPT ? "/interrupt" : "/queue",
                post ? "application/json" : NULL, post ? body : NULL, BODY_MAX, LOOK_MS, on_stop_answer, x);
     bytes_unref(body);
 }

@@ -2,13 +2,14 @@
 
 #include <stddef.h>
 
+#include "base/plant.h"
+
 /* "Not there" is believed after two lookups this far apart: ComfyUI moves an entry from the queue to history
  * under its lock, and a POST may still be on its way through a proxy. */
 #define ABSENT_APART_MS 2000
 #define FIND_EVERY_MS 1500   /* a bound job is looked up when its server's events are silent this long */
 #define HISTORY_FIRST_MS 100 /* ComfyUI 0.3.64 sends execution_success up to 295 ms before history has it */
 #define HISTORY_MOST_MS 2000
-#define REFUSED_WAIT_MS 1000
 #define REFUSED_APART_MS 1000 /* refused or reset twice, this far apart, is as good as timeout.lost */
 #define STORAGE_TRIES 2
 #define STORAGE_WAIT_MS 1000
@@ -137,7 +138,7 @@ static bool may_run_again(const struct step *s, enum job_code code, bool may_hav
         retry = JOB_RETRY_ANYWHERE;
     else if (code == JOB_EXECUTION_ERROR && s->ev->doubtful && !(s->h->flags & JOB_F_ERROR_RETRIED))
         retry = JOB_RETRY_ELSEWHERE;
-    if (maybe_paid(s) && may_have_started)
+    if (maybe_paid(s) && may_have_started && !PLANTED(PAID_RETRIED))
         return false;
     if (code == JOB_OUT_OF_MEMORY && (s->h->flags & JOB_F_OOM_RETRIED))
         return false;
@@ -213,7 +214,7 @@ static void step_absent(struct step *s)
         return;
     if (soft->absent_at == 0)
         soft->absent_at = s->mono;
-    if (s->mono - soft->absent_at < ABSENT_APART_MS) {
+    if (s->mono - soft->absent_at < ABSENT_APART_MS && !PLANTED(ABSENT_BELIEVED_ONCE)) {
         ask_later(s, soft->absent_at + ABSENT_APART_MS - s->mono);
         return;
     }
@@ -304,7 +305,7 @@ static void step_not_taken(struct step *s)
     case JOB_EV_REFUSED:
         requeue(s, JOB_DISPATCH_FAILED, message ? message : "the server could not be reached");
         s->up->spent = s->h->spent - 1;
-        s->up->not_before = s->wall + REFUSED_WAIT_MS;
+        s->up->not_before = s->wall + JOB_WAIT_MOST_MS;
         break;
     case JOB_EV_REJECTED: step_rejected(s); break;
     case JOB_EV_STAGE_FAILED: attempt_failed(s, JOB_DISPATCH_FAILED, message, false, false); break;

@@ -142,7 +142,7 @@ struct job_update {
     enum job_state state;
     uint32_t flags;
     int spent;
-    int64_t not_before;
+    int64_t not_before;  /* wall ms, at most JOB_WAIT_MOST_MS from now */
     bool begin;          /* a new attempt, number hard.attempt + 1 */
     bool end;            /* the present attempt ends with code */
     enum job_code code;  /* of the attempt, and of the job if the state is terminal */
@@ -153,6 +153,10 @@ struct job_update {
     unsigned effects;
     int64_t wake; /* mono ms for TICK, replacing what was set before; 0: none */
 };
+
+/* A job that was queued again waits no longer than this. A time further away was written before the wall clock was set
+ * back: it says nothing. */
+#define JOB_WAIT_MOST_MS 1000
 
 /* Every effect that waits on a server (SUBMIT, FIND, HISTORY, COLLECT) is certain to be answered with an
  * event: its own timeouts see to that. So a live job always has a wake, an answer to come, or a place in the

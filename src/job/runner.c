@@ -55,6 +55,7 @@ void call_free(struct call *c)
     if (c->fini)
         c->fini(c->extra);
     free(c->extra);
+    free(c->holds);
     free(c);
 }
 

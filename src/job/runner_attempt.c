@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "comfy/events.h"
 #include "job/runner_priv.h"
 
@@ -264,6 +265,8 @@ static struct attempt *attempt_by_id(struct runner *r, const char *id)
 
     if (id)
         HASH_FIND_STR(r->by_attempt, id, a);
+    if (PLANTED(LATE_EVENT_APPLIED) && id && a == NULL && runner_get(r, id))
+        a = runner_get(r, id)->a;
     return a;
 }
 
@@ -272,7 +275,8 @@ static bool listens(const struct attempt *a, const char *server)
 {
     const struct runner_job *j = a->job;
 
-    return j->s.server && strcmp(j->s.server, server) == 0 && j->s.state != JOB_COLLECTING;
+    return j->s.server && (strcmp(j->s.server, server) == 0 || PLANTED(LATE_EVENT_APPLIED)) &&
+           j->s.state != JOB_COLLECTING;
 }
 
 void attempt_event(struct runner *r, const char *server, const char *id, const char *text, size_t n)

@@ -5,12 +5,14 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "job/job_event.h"
 #include "job/runner_priv.h"
 
 #define COMMIT_AGAIN_MS 1000 /* after the store could not write: space may come back at any time */
 
 static void decide(struct runner_job *j, const struct job_event *ev);
+static void committed(struct runner_job *j);
 
 /* --- the inbox --- */
 
@@ -44,7 +46,7 @@ void runner_feed_kind(struct runner_job *j, enum job_event_kind kind)
 /* Hands in what waited, until a commit is in flight again or nothing waits. */
 static void inbox_run(struct runner_job *j)
 {
-    while (j->commit == NULL && !list_empty(&j->inbox)) {
+    while ((j->commit == NULL || PLANTED(TWO_EVENTS_ONE_STEP)) && !list_empty(&j->inbox)) {
         struct inbox_event *e = list_first(&j->inbox, struct inbox_event, link);
 
         list_remove(&e->link);
@@ -179,13 +181,15 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
                                       .detail = j->a ? xstrdup_null(j->a->error_detail) : NULL};
         if (!(up->flags & JOB_F_NO_HISTORY))
             c->history = collect_end_history(j, up->state, &c->error);
-        if (j->a && (up->state == JOB_SUCCEEDED || up->state == JOB_FAILED))
+        if (j->a && (up->state == JOB_SUCCEEDED || up->state == JOB_FAILED || PLANTED(CANCELED_SHOWS_OUTPUT)))
             c->outputs = files_outputs(j->a, &c->n_outputs);
     }
     j->commit = c;
     place_dequeue(j);
     runner_set_wake(j, 0);
     commit_give(j);
+    if (PLANTED(EFFECT_BEFORE_COMMIT) && JOB_STATE_LIVE(up->state))
+        committed(j);
 }
 
 static void run_effects(struct runner_job *j, unsigned effects)
@@ -385,6 +389,8 @@ static void on_reloaded(enum store_status st, struct job_record *rec, void *arg)
     if (!r->stopped && st == STORE_OK && JOB_STATE_LIVE(rec->s.state) && runner_get(r, c->id) == NULL)
         runner_feed_kind(runner_add(r, &rec->s, rec->s.attempt == 0), JOB_EV_RECOVER);
     job_record_free(&rec);
+    if (c->holds && !r->stopped)
+        place_use(r, c->holds, -1);
     call_free(c);
     runner_settle(r);
 }
@@ -395,8 +401,7 @@ static void lost(struct runner_job *j)
     struct call *c = call_new(j);
 
     log_error(LOG_S("job", j->s.id), LOG_S("event", "commit_lost"), LOG_I("version", j->s.version));
-    if (place_held(j))
-        place_use(r, place_held(j), -1);
+    c->holds = xstrdup_null(place_held(j)); /* its server may have it: the slot is not free meanwhile */
     drop_and_answer(j, false);
     store_get(r->env.store, c->id, 0, on_reloaded, c);
 }

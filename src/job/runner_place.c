@@ -96,6 +96,12 @@ static void count_bound(struct runner *r)
         if (!t->gone)
             place_use(r, t->s.server, 1);
     }
+    list_for_each(it, &r->calls) {
+        const struct call *c = list_entry(it, struct call, link);
+
+        if (c->holds)
+            place_use(r, c->holds, 1);
+    }
 }
 
 static bool take_server(struct server_use *u, const struct fleet_server *f)
@@ -305,7 +311,7 @@ void place_enqueue(struct runner_job *j)
         j->failed_is = FAILED_ASKED;
         return;
     }
-    if (wait > 0) {
+    if (wait > 0 && wait <= JOB_WAIT_MOST_MS) {
         int64_t at = runner_mono(r) + wait;
 
         if (j->wake == 0 || at < j->wake)

@@ -87,6 +87,7 @@ struct call {
     struct runner *r;
     char id[UUID_SIZE], upstream_id[UUID_SIZE];
     bool posting;              /* a POST of this attempt is under way */
+    char *holds;               /* a slot of this server until it is answered, or NULL */
     void *extra;               /* freed with the call, after fini */
     void (*fini)(void *extra); /* or NULL */
 };

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "store/sqlite_priv.h"
 #include "store/store_sqlite.h"
 
@@ -185,6 +186,8 @@ static int lock_take(const char *dir, struct err *e)
 static int db_begin_life(struct db *db, const char *path, struct err *e)
 {
     db_exec(db, "DELETE FROM pins", "");
+    if (PLANTED(EVENT_ID_REUSED))
+        db_exec(db, "DELETE FROM sqlite_sequence WHERE name = 'events'", "");
     db->committed = (struct db_counts){
         .last_fin = db_int(db, 0,
                            "SELECT max(coalesce((SELECT max(fin) FROM jobs WHERE fin IS NOT NULL), 0),"
