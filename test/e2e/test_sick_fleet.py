@@ -49,8 +49,7 @@ def test_one_of_four_fails_every_job(fault, total, tmp_path, capsys):
 
 
 def test_one_of_four_raises_in_every_job(capsys):
-    """As one that lacks a package that the others have. The first two may be the graph's fault and are final; then the
-    server is known to fail job after job while others succeed, and what it fails is tried elsewhere."""
+    """As one that lacks a package that the others have: what it fails is tried once more elsewhere, and it is fenced."""
     total = 60
     seed, books = new_books(total)
 
@@ -70,10 +69,8 @@ def test_one_of_four_raises_in_every_job(capsys):
     with capsys.disabled():
         print("\nseed %d: %d jobs, one of %d servers raises: %s; %d failed; it is %s" % (
             seed, total, SERVERS, dict(faults), len(failed), sick["state"]))
-    assert len(records) == total and set(faults) == {("s0", "execution_error")} and sick["state"] == "fenced"
-    assert len(failed) in (2, 3) and faults["s0", "execution_error"] > len(failed)
-    assert {text[:36] for text in books.wrong} == {r["id"] for r in failed}
-    assert all(r["error"]["code"] == "execution_error" and r["attempt"] == 1 for r in failed)
+    assert not failed and len(records) == total and not books.wrong, books.wrong
+    assert set(faults) == {("s0", "execution_error")} and sick["state"] == "fenced"
 
 
 def test_one_of_four_is_killed_every_five_seconds(tmp_path, capsys):
