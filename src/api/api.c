@@ -441,6 +441,29 @@ const struct runner_listener *api_listener(void)
     return &l;
 }
 
+static void config_copy(struct api_config *to, const struct api_config *from)
+{
+    size_t n = 0;
+    char **cors;
+
+    while (from->cors && from->cors[n])
+        n++;
+    cors = xcalloc(n + 1, sizeof(*cors));
+    for (size_t i = 0; i < n; i++)
+        cors[i] = xstrdup(from->cors[i]);
+    *to = *from;
+    to->frontend = xstrdup_null(from->frontend);
+    to->cors = (const char *const *)cors;
+}
+
+static void config_drop(struct api_config *c)
+{
+    for (const char *const *p = c->cors; *p; p++)
+        free((char *)(uintptr_t)*p);
+    free((char **)(uintptr_t)c->cors);
+    free((char *)(uintptr_t)c->frontend);
+}
+
 struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
 {
     struct api *a = xcalloc(1, sizeof(*a));
@@ -448,7 +471,7 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     struct buf features = BUF_INIT;
 
     a->d = *d;
-    a->cfg = *cfg;
+    config_copy(&a->cfg, cfg);
     hc.sockets_max = cfg->clients_max;
     api_put_features(a, &features);
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
@@ -467,7 +490,14 @@ void api_start(struct api *a, struct runner *r)
 
 void api_set_config(struct api *a, const struct api_config *cfg)
 {
-    a->cfg = *cfg;
+    struct api_config old = a->cfg;
+    struct buf features = BUF_INIT;
+
+    config_copy(&a->cfg, cfg);
+    config_drop(&old);
+    api_put_features(a, &features);
+    hub_set_limits(a->hub, cfg->clients_max, buf_str(&features));
+    buf_free(&features);
 }
 
 void api_drain(struct api *a)
@@ -485,6 +515,7 @@ void api_free(struct api **ap)
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);
+    config_drop(&a->cfg);
     free(a);
     *ap = NULL;
 }

@@ -21,7 +21,7 @@ struct api_config {
     int nodes_max;                /* nodes of a prompt */
     unsigned clients_max;         /* sockets */
     const char *frontend;         /* folder of static files, or NULL */
-    const char *const *cors;      /* allowed origins, NULL-terminated; "*" for any */
+    const char *const *cors;      /* allowed origins, NULL-terminated; "*" for any; NULL: none */
 };
 
 struct api_deps {
@@ -37,6 +37,7 @@ struct api_deps {
 struct api *api_new(const struct api_deps *d, const struct api_config *cfg);
 const struct runner_listener *api_listener(void); /* its arg is the struct api */
 void api_start(struct api *a, struct runner *r);
+/* From the next request on. cfg is copied, here and in api_new(). */
 void api_set_config(struct api *a, const struct api_config *cfg);
 void api_free(struct api **a);
 /* The handler for http_server_new(). arg is the struct api. */

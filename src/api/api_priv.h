@@ -87,9 +87,17 @@ bool api_any_usable(struct api *a);
 void api_put_features(struct api *a, struct buf *b);
 
 /* Stored bytes under a file's name: Content-Disposition, type, ETag, ranges; what a browser would run only as a download.
- * 410 if the blob is gone. at: wall ms, for Last-Modified. */
-void api_reply_blob(struct api *a, struct http_req *req, const uint8_t hash[BLAKE3_LEN], const char *name,
-                    const char *mime, int64_t at);
+ * Never other bytes than those that were stored: 410 with a word about it if they are gone or damaged, 500 if they cannot
+ * be read. Strings are copied. */
+struct api_blob {
+    const uint8_t *hash;
+    int64_t size;
+    const char *name, *mime;
+    const char *job; /* for the log, or NULL */
+    int64_t at;      /* wall ms, for Last-Modified */
+    bool mux;        /* errors in our routes' shape */
+};
+void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b);
 
 /* --- the job record as the mux routes show it (mux_record.c) --- */
 void api_put_record(struct api *a, struct jsonw *w, const struct job_record *rec);

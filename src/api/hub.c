@@ -210,6 +210,13 @@ struct hub *hub_new(struct loop *l, struct clock *c, const struct hub_config *cf
     return h;
 }
 
+void hub_set_limits(struct hub *h, unsigned sockets_max, const char *features)
+{
+    h->cfg.sockets_max = sockets_max;
+    free(h->features);
+    h->features = xstrdup(features);
+}
+
 static bool adopt(const struct runner_job_view *job, void *arg)
 {
     struct hub *h = arg;

@@ -36,6 +36,8 @@ extern const struct hub_config hub_config_default;
 /* features: the JSON object of GET /features, which is the answer to a feature_flags message; text is copied.
  */
 struct hub *hub_new(struct loop *l, struct clock *c, const struct hub_config *cfg, const char *features);
+/* sockets_max counts for sockets that come afterwards (nobody is thrown out), features for the next one that asks. */
+void hub_set_limits(struct hub *h, unsigned sockets_max, const char *features);
 void hub_free(struct hub **h); /* sockets are closed with 1001 */
 /* The runner has loaded what is unfinished: from now on its jobs are known here. */
 void hub_start(struct hub *h, struct runner *r);

@@ -243,7 +243,14 @@ static void on_output(const struct store_file *f, void *arg)
     struct http_req *req = api_wait_end(w);
 
     if (req && f->status == STORE_OK)
-        api_reply_blob(a, req, o.o->blake3, o.o->filename, o.o->mime, f->at);
+        api_reply_blob(a, req,
+                       &(struct api_blob){.hash = o.o->blake3,
+                                          .size = o.o->size,
+                                          .name = o.o->filename,
+                                          .mime = o.o->mime,
+                                          .job = o.rec->s.id,
+                                          .at = f->at,
+                                          .mux = true});
     else if (req && f->status == STORE_NOT_FOUND)
         api_error(req, 410, "expired", "this output is no longer kept", NULL);
     else if (req)

@@ -567,6 +567,7 @@ static struct job_output output_of_attempt(struct rig *g, int attempt, const cha
 
     rig_put(g, filename);
     memcpy(o.blake3, g->blob.blake3, BLAKE3_LEN);
+    o.size = g->blob.size;
     return o;
 }
 

@@ -1,6 +1,7 @@
 /* GET /view and POST /upload/image: files by their names. */
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "api/native.h"
 #include "base/log.h"
@@ -25,28 +26,89 @@ static void put_file_fields(struct http_req *req, const char *name)
     buf_free(&b);
 }
 
-void api_reply_blob(struct api *a, struct http_req *req, const uint8_t hash[BLAKE3_LEN], const char *name,
-                    const char *mime, int64_t at)
+static void reply_fd(struct http_req *req, const struct api_blob *b, int fd)
 {
-    struct http_file f = {.mtime = at / 1000};
+    struct http_file f = {.fd = fd, .size = b->size, .mtime = b->at / 1000};
     char etag[BLAKE3_HEX + 2];
-    struct err e;
 
-    f.fd = blob_open(a->d.blobs, hash, &f.size, &e);
-    if (f.fd < 0) {
-        log_error(LOG_S("event", "blob_missing"), LOG_S("file", name), LOG_S("reason", e.msg));
-        http_reply_empty(req, 410);
-        return;
-    }
     etag[0] = '"';
-    blake3_hex(hash, etag + 1);
+    blake3_hex(b->hash, etag + 1);
     memcpy(etag + BLAKE3_HEX, "\"", 2);
     f.etag = etag;
-    f.type = name_is_active(name, strlen(name)) ? "application/octet-stream"
-             : mime && mime[0]                  ? mime
-                                                : name_mime(name, strlen(name));
-    put_file_fields(req, name);
+    f.type = name_is_active(b->name, strlen(b->name)) ? "application/octet-stream"
+             : b->mime && b->mime[0]                  ? b->mime
+                                                      : name_mime(b->name, strlen(b->name));
+    put_file_fields(req, b->name);
     http_reply_file(req, 200, &f);
+}
+
+/* What was asked for while its bytes are checked. */
+struct blob_wait {
+    struct api_blob b;
+    uint8_t hash[BLAKE3_LEN];
+    char *name, *mime, *job;
+};
+
+static void refuse_blob(struct http_req *req, const struct blob_wait *x, enum blob_found found,
+                        const char *why)
+{
+    static const struct {
+        const char *event, *message;
+        int status;
+    } ends[] = {
+        [BLOB_GONE] = {"blob_missing", "the file with the bytes of this output is missing", 410},
+        [BLOB_DAMAGED] = {"blob_damaged", "the stored bytes of this output are damaged", 410},
+        [BLOB_UNREADABLE] = {"blob_unreadable", "the stored bytes of this output cannot be read", 500},
+    };
+    char hex[BLAKE3_HEX];
+
+    blake3_hex(x->hash, hex);
+    log_error(LOG_S("job", x->job), LOG_S("event", ends[found].event), LOG_S("file", x->name),
+              LOG_S("blake3", hex), LOG_S("reason", why));
+    if (req && x->b.mux)
+        api_error(req, ends[found].status, ends[found].status == 410 ? "expired" : "storage_failed",
+                  ends[found].message, NULL);
+    else if (req)
+        http_reply_str(req, ends[found].status, "text/plain; charset=utf-8", ends[found].message);
+}
+
+static void on_blob_checked(enum blob_found found, int fd, const char *why, void *arg)
+{
+    struct api_wait *w = arg;
+    struct blob_wait x = *(struct blob_wait *)w->extra;
+    struct http_req *req = api_wait_end(w);
+
+    x.b.hash = x.hash;
+    if (found != BLOB_SOUND)
+        refuse_blob(req, &x, found, why);
+    else if (req)
+        reply_fd(req, &x.b, fd);
+    else
+        close(fd);
+    free(x.name);
+    free(x.mime);
+    free(x.job);
+}
+
+void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b)
+{
+    int fd = blob_open_checked(a->d.blobs, b->hash, b->size);
+    struct api_wait *w;
+    struct blob_wait *x;
+
+    if (fd >= 0) {
+        reply_fd(req, b, fd);
+        return;
+    }
+    w = api_wait_new(a, req);
+    x = xcalloc(1, sizeof(*x));
+    x->b = *b;
+    x->b.name = x->name = xstrdup(b->name);
+    x->b.mime = x->mime = xstrdup_null(b->mime);
+    x->b.job = x->job = xstrdup_null(b->job);
+    memcpy(x->hash, b->hash, BLAKE3_LEN);
+    w->extra = x;
+    blob_check(a->d.blobs, b->hash, b->size, on_blob_checked, w);
 }
 
 /* --- GET /view --- */
@@ -143,7 +205,13 @@ static void on_file(const struct store_file *f, void *arg)
     struct http_req *req = api_wait_end(w);
 
     if (req && f->status == STORE_OK) {
-        api_reply_blob(a, req, f->blake3, x.name, f->mime, f->at);
+        api_reply_blob(a, req,
+                       &(struct api_blob){.hash = f->blake3,
+                                          .size = f->size,
+                                          .name = x.name,
+                                          .mime = f->mime,
+                                          .job = f->job,
+                                          .at = f->at});
     } else if (req && f->status == STORE_NOT_FOUND && x.job[0]) {
         struct api_wait *again = api_wait_new(a, req);
 
@@ -217,7 +285,13 @@ static bool view_live(struct api *a, struct http_req *req, const struct view *v,
         return false;
     if (runner_stored_file(a->runner, v->v.job, attempt, v->type, subfolder, v->filename, hash, &size,
                            &mime)) {
-        api_reply_blob(a, req, hash, v->filename, mime, a->d.clock->wall_ms(a->d.clock));
+        api_reply_blob(a, req,
+                       &(struct api_blob){.hash = hash,
+                                          .size = size,
+                                          .name = v->filename,
+                                          .mime = mime,
+                                          .job = v->v.job,
+                                          .at = a->d.clock->wall_ms(a->d.clock)});
         return true;
     }
     return job.s->attempt == attempt && job.s->server &&

@@ -36,7 +36,7 @@ struct blob_writer {
     struct bytes *whole;
     int64_t given, max;
     struct blob_info info;
-    bool pinned, known;
+    bool pinned;
     struct hold *hold;
     size_t low;
     void (*on_drain)(void *arg);
@@ -67,6 +67,8 @@ void blobs_unref(struct blobs *b)
     if (--b->refs > 0)
         return;
     blob_fs_close(&b->fs);
+    buf_free(&b->unpins);
+    blob_checked_free(b);
     free(b);
 }
 
@@ -130,7 +132,7 @@ static void run_place(struct work *work)
 {
     struct blob_writer *w = container_of(work, struct blob_writer, work);
 
-    if (blob_fs_place(&w->b->fs, w->name, w->info.blake3, w->info.size, w->known, &w->failed) == 0)
+    if (blob_fs_place(&w->b->fs, w->name, w->info.blake3, &w->failed) == 0)
         w->fd = -1;
 }
 
@@ -226,7 +228,6 @@ static void on_pinned(const struct store_pin *p, void *arg)
     if (p->status == STORE_OK) {
         w->pinned = true;
         w->info.pin = p->pin;
-        w->known = p->known;
         w->state = WRITER_PLACING;
     } else {
         writer_fault(w, p->status == STORE_FULL ? BLOB_FULL : BLOB_FAILED, "the store cannot pin the blob");
@@ -380,9 +381,44 @@ void blob_put(struct blobs *b, struct bytes *data, blob_put_cb *cb, void *arg)
     blob_writer_finish(&w, cb, arg);
 }
 
+struct unpin {
+    struct blobs *b;
+    int64_t pin;
+};
+
+/* A pin that stayed for want of space is given back with the next collection: until then it would keep bytes that nobody
+ * wants. */
+static void on_unpinned(enum store_status st, void *arg)
+{
+    struct unpin *u = arg;
+
+    if (st == STORE_FULL || st == STORE_FAILED)
+        buf_put(&u->b->unpins, &u->pin, sizeof(u->pin));
+    blobs_unref(u->b);
+    free(u);
+}
+
 void blobs_unpin(struct blobs *b, int64_t pin)
 {
-    store_blob_unpin(b->store, pin, NULL, NULL);
+    struct unpin *u = xcalloc(1, sizeof(*u));
+
+    u->b = b;
+    u->pin = pin;
+    blobs_ref(b);
+    store_blob_unpin(b->store, pin, on_unpinned, u);
+}
+
+void blob_unpin_again(struct blobs *b)
+{
+    struct buf pins = b->unpins;
+    int64_t pin;
+
+    b->unpins = (struct buf)BUF_INIT;
+    for (size_t at = 0; at < pins.len; at += sizeof(pin)) {
+        memcpy(&pin, pins.data + at, sizeof(pin));
+        blobs_unpin(b, pin);
+    }
+    buf_free(&pins);
 }
 
 /* --- holds --- */

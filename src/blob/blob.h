@@ -53,8 +53,22 @@ void blob_writer_abort(struct blob_writer **w);
 void blob_put(struct blobs *b, struct bytes *data, blob_put_cb *cb, void *arg);
 void blobs_unpin(struct blobs *b, int64_t pin);
 
-/* Open for reading: a descriptor the caller owns, and the size. -1: not there (or not readable: e says).
- * Blobs are immutable: what was opened stays readable after it was collected. */
+/* Is the file still what was stored? A descriptor for reading, the caller's; its bytes are checked before anybody sees one:
+ * the size always, the hash of those up to 256 MiB, on a worker. Blobs are immutable: what was opened stays readable after
+ * it was collected. */
+enum blob_found {
+    BLOB_SOUND,
+    BLOB_GONE,      /* there is no such file */
+    BLOB_DAMAGED,   /* it has other bytes: a put of the right ones mends it */
+    BLOB_UNREADABLE /* it could not be looked at */
+};
+/* size -1: not known. fd is -1 and why says more unless found is SOUND. */
+typedef void blob_checked_cb(enum blob_found found, int fd, const char *why, void *arg);
+void blob_check(struct blobs *b, const uint8_t hash[BLAKE3_LEN], int64_t size, blob_checked_cb *cb,
+                void *arg);
+/* The same at once if it was checked since the start and the file has not been touched since; -1: ask blob_check(). */
+int blob_open_checked(struct blobs *b, const uint8_t hash[BLAKE3_LEN], int64_t size);
+/* Unchecked. -1: not there (or not readable: e says). */
 int blob_open(struct blobs *b, const uint8_t hash[BLAKE3_LEN], int64_t *size, struct err *e);
 /* Small ones whole, on a worker, the hash checked. data: bytes_ref to keep, NULL on failure. */
 void blob_read(struct blobs *b, const uint8_t hash[BLAKE3_LEN], int64_t max,

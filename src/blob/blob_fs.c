@@ -144,21 +144,15 @@ static int rename_into(struct blob_fs *fs, const char *name, const char *path, s
     return err_errno(e, errno, "cannot place blobs/%s", path);
 }
 
-int blob_fs_place(struct blob_fs *fs, const char *name, const uint8_t hash[BLAKE3_LEN], int64_t size,
-                  bool keep, struct err *e)
+int blob_fs_place(struct blob_fs *fs, const char *name, const uint8_t hash[BLAKE3_LEN], struct err *e)
 {
     char path[BLOB_NAME_MAX];
-    struct stat st;
 
     blob_path(hash, path);
-    if (keep && fstatat(fs->dir, path, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
-        st.st_size == size) {
-        blob_fs_drop(fs, name);
-    } else if (rename_into(fs, name, path, e) < 0) {
+    if (rename_into(fs, name, path, e) < 0) {
         blob_fs_drop(fs, name);
         return -1;
     }
-    /* Also when the file was there: another put may have renamed it and not synced yet. */
     return sync_folder(fs, path, e);
 }
 

@@ -18,10 +18,9 @@ int blob_fs_open(struct blob_fs *fs, const char *dir, struct err *e);
 void blob_fs_close(struct blob_fs *fs);
 int blob_fs_create(struct blob_fs *fs, const char *name, struct err *e);
 int blob_fs_write(int fd, const void *data, size_t n, struct err *e);
-/* The temporary file becomes the blob, durably. keep: a file of that size that is there already stays, and
- * the temporary one goes. */
-int blob_fs_place(struct blob_fs *fs, const char *name, const uint8_t hash[BLAKE3_LEN], int64_t size,
-                  bool keep, struct err *e);
+/* The temporary file becomes the blob, durably, in place of one that is there: these bytes were hashed a moment ago, and
+ * who knows about those. */
+int blob_fs_place(struct blob_fs *fs, const char *name, const uint8_t hash[BLAKE3_LEN], struct err *e);
 void blob_fs_drop(struct blob_fs *fs, const char *name); /* a temporary file */
 int blob_fs_unlink(struct blob_fs *fs, const uint8_t hash[BLAKE3_LEN], struct err *e);
 int blob_fs_read_open(struct blob_fs *fs, const uint8_t hash[BLAKE3_LEN], int64_t *size, struct err *e);
@@ -39,11 +38,15 @@ struct blobs {
     struct blob_fs fs;
     struct list writers;
     struct hold *holds;
+    struct checked *checked; /* blob_check.c */
+    struct buf unpins;       /* int64_t each: pins that could not be given back */
     uint64_t names;
     unsigned refs; /* the owner, and every operation under way */
     bool closed;
 };
 void blobs_ref(struct blobs *b);
+void blob_checked_free(struct blobs *b);
+void blob_unpin_again(struct blobs *b);
 void blobs_unref(struct blobs *b);
 
 /* A hash that is being put, or looked at by the sweep, but never both: while a put is between pin and

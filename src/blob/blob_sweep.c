@@ -162,6 +162,7 @@ void blobs_collect(struct blobs *b, int64_t now, int64_t grace_ms, int max, stor
 {
     struct collection *c = xcalloc(1, sizeof(*c));
 
+    blob_unpin_again(b);
     c->b = b;
     blobs_ref(b);
     c->cb = cb;

@@ -467,3 +467,17 @@ void config_fixed_changes(const struct config *running, const struct config *now
         if (!config_keys[i].reload && config_differs(&config_keys[i], running, now))
             fn(&config_keys[i], arg);
 }
+
+void config_keep_fixed(const struct config *running, struct config *now)
+{
+    for (size_t i = 0; i < config_n_keys; i++) {
+        const struct config_key *k = &config_keys[i];
+        char **to = at(now, k);
+
+        if (k->reload)
+            continue;
+        assert(k->type == CONFIG_STRING || k->type == CONFIG_PATH); /* no other kind is fixed so far */
+        free(*to);
+        *to = xstrdup_null(*(char *const *)at(running, k));
+    }
+}

@@ -119,6 +119,8 @@ int config_check_url(const char *url, char **name, struct err *e) MUST_CHECK;
 /* Calls fn for every key whose value differs and that a running gateway cannot take over. */
 void config_fixed_changes(const struct config *running, const struct config *now,
                           void (*fn)(const struct config_key *k, void *arg), void *arg);
+/* Those keys of now get the value they have in running. */
+void config_keep_fixed(const struct config *running, struct config *now);
 /* Do the two differ in this key? */
 bool config_differs(const struct config_key *k, const struct config *a, const struct config *b);
 

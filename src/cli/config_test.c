@@ -475,6 +475,10 @@ static void a_reload_tells_what_it_cannot_change(void **state)
     assert_true(config_differs(config_key_find("timeout.lost"), &a, &b));
     assert_false(config_differs(config_key_find("frontend"), &a, &b));
     assert_false(config_differs(config_key_find("servers"), &b, &b));
+    config_keep_fixed(&a, &b);
+    assert_string_equal(b.listen, "a:1");
+    assert_string_equal(b.data_dir, a.data_dir);
+    assert_int_equal(b.timeout.lost, 1000);
     buf_free(&names);
     config_fini(&a);
     config_fini(&b);

@@ -499,7 +499,7 @@ static void find_ask(struct find *x, const char *target, int (*read)(const char 
 {
     x->read = read;
     if (call_unserved(&x->call)) {
-        find_fail(x, true, NOT_CONFIGURED); /* it will not come back by waiting */
+        find_end(x, &(struct fleet_lookup){FLEET_UNREACHABLE, .removed = true, .why = NOT_CONFIGURED});
         return;
     }
     x->call.busy = true;
@@ -576,7 +576,7 @@ static void on_history_start(void *arg)
     char target[16 + UUID_SIZE];
 
     if (call_unserved(&x->call)) {
-        history_end(x, &(struct fleet_history){.refused = true, .why = NOT_CONFIGURED});
+        history_end(x, &(struct fleet_history){.removed = true, .why = NOT_CONFIGURED});
         return;
     }
     snprintf(target, sizeof(target), "/history/%s", x->id);

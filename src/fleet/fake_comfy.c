@@ -440,12 +440,19 @@ static void tell_link(void *arg, const char *server, bool up)
     buf_printf(&g->told, "link %s %s\n", server, up ? "up" : "down");
 }
 
+static void tell_removed(void *arg, const char *server)
+{
+    struct rig *g = arg;
+
+    buf_printf(&g->told, "removed %s\n", server);
+}
+
 static void tell_change(void *arg)
 {
     ((struct rig *)arg)->changes++;
 }
 
-static const struct fleet_listener hooks = {tell_event, tell_frame, tell_link, tell_change};
+static const struct fleet_listener hooks = {tell_event, tell_frame, tell_link, tell_removed, tell_change};
 
 void rig_open(struct rig *g)
 {
@@ -664,6 +671,7 @@ void got_lookup(const struct fleet_lookup *r, void *arg)
     keep(arg, 0, NULL, r->why);
     ((struct got *)arg)->found = r->found;
     ((struct got *)arg)->refused = r->refused;
+    ((struct got *)arg)->removed = r->removed;
 }
 
 void got_history(const struct fleet_history *r, void *arg)
@@ -671,6 +679,7 @@ void got_history(const struct fleet_history *r, void *arg)
     keep(arg, r->status, r->body, r->why);
     ((struct got *)arg)->answered = r->answered;
     ((struct got *)arg)->refused = r->refused;
+    ((struct got *)arg)->removed = r->removed;
 }
 
 void got_fetched(const struct fleet_fetched *r, void *arg)

@@ -73,15 +73,16 @@ enum fleet_found {
 };
 struct fleet_lookup {
     enum fleet_found found;
-    bool
-        refused; /* UNREACHABLE: the connection was refused or reset, or the server is no longer configured */
+    bool refused;    /* UNREACHABLE: the connection was refused or reset */
+    bool removed;    /* UNREACHABLE: the server is no longer configured */
     const char *why; /* UNREACHABLE */
 };
 typedef void fleet_lookup_cb(const struct fleet_lookup *r, void *arg);
 
 struct fleet_history {
     bool answered; /* an HTTP answer came */
-    bool refused;  /* the connection was refused or reset, or the server is no longer configured */
+    bool refused;  /* the connection was refused or reset */
+    bool removed;  /* the server is no longer configured */
     int status;
     struct bytes *body; /* status 200: the body of GET /history/{id}, as it came */
     const char *why;    /* what is wrong, unless a 200 came */
@@ -130,6 +131,8 @@ struct fleet_listener {
     void (*on_frame)(void *arg, const char *server, const char *id, const void *data, size_t n);
     /* The socket to the server dropped (up false) or is open again. */
     void (*on_link)(void *arg, const char *server, bool up);
+    /* The server is no longer configured; another one may have its name from the next call on. */
+    void (*on_removed)(void *arg, const char *server);
     /* A server's state, its capabilities, or the set of servers has changed: look again who can run what. */
     void (*on_change)(void *arg);
 };

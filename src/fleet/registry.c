@@ -172,6 +172,9 @@ void registry_set_config(struct registry *r, const struct registry_config *cfg)
     free(r->ca_file);
     r->cfg = *cfg;
     r->cfg.ca_file = r->ca_file = ca;
+    for (size_t i = 0; i < SERVERS_MAX; i++)
+        if (r->by_index[i])
+            http_client_set_connect(r->by_index[i]->http, cfg->connect_ms);
 }
 
 static void take_out(struct server *s, bool now)
@@ -184,6 +187,8 @@ static void take_out(struct server *s, bool now)
     if (r->primary == (int)s->index)
         r->primary = -1;
     server_retire(s, now);
+    if (!now && r->listener)
+        r->listener->on_removed(r->listener_arg, s->name);
     caps_merge(r);
     registry_changed(r);
 }
@@ -469,6 +474,15 @@ static const struct entry *entry_of(const struct entry *x, size_t n, const char 
     return NULL;
 }
 
+/* The operator's word about a server of the file. */
+static void drained_put(struct registry *r, const char *name, bool drained, store_done_cb *cb, void *arg)
+{
+    struct bytes *doc = bytes_new("true", 4);
+
+    store_doc_put(r->store, DOC_DRAINED, name, drained ? doc : NULL, cb, arg);
+    bytes_unref(doc);
+}
+
 /* What is no longer in the list, or has another url now, or stands in the way of one that is. */
 static void entries_clear_way(struct registry *r, const struct entry *x, size_t n)
 {
@@ -481,6 +495,8 @@ static void entries_clear_way(struct registry *r, const struct entry *x, size_t 
         for (size_t k = 0; keep && !same && k < n; k++)
             keep = strcmp(x[k].place, place) != 0;
         free(place);
+        if (s && !keep && s->from_file && !same)
+            drained_put(r, s->name, false, NULL, NULL); /* if the name comes again it is another server */
         if (s && !keep)
             take_out(s, false);
     }
@@ -501,6 +517,8 @@ int registry_configure(struct registry *r, const struct registry_entry *v, size_
         struct server *s = registry_find(r, x[i].name);
 
         if (s) {
+            if (!s->from_file && s->drained)
+                drained_put(r, s->name, true, NULL, NULL);
             s->from_file = true;
             server_update(s, &x[i].in);
         } else if (take_in(r, &x[i].in, true, false, e) == NULL) {
@@ -667,10 +685,7 @@ void registry_drain(struct registry *r, const char *name, bool drain, registry_c
     if (s == NULL) {
         change_refuse(c, REGISTRY_NO_SERVER, NOT_CONFIGURED);
     } else if (s->from_file) {
-        struct bytes *doc = bytes_new("true", 4);
-
-        store_doc_put(r->store, DOC_DRAINED, name, drain ? doc : NULL, on_change_stored, c);
-        bytes_unref(doc);
+        drained_put(r, name, drain, on_change_stored, c);
     } else {
         struct store_server row = {s->name, s->url, s->depth, s->tags, drain};
 

@@ -32,7 +32,8 @@ struct registry_config {
 
 struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c, struct store *s,
                               struct blobs *b, const struct registry_config *cfg);
-/* connect_ms and ca_file count for servers that are added afterwards. */
+/* connect_ms counts for connections opened afterwards, output_* for the next file, ca_file for servers that are added
+ * afterwards. */
 void registry_set_config(struct registry *r, const struct registry_config *cfg);
 /* Servers of the store are added, links are opened, documents of the last run are read: ready once. */
 void registry_start(struct registry *r, void (*ready)(void *arg), void *arg);

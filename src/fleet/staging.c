@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -167,20 +168,14 @@ static void on_upload_done(struct http_call *c, enum http_call_end end, const ch
     upload_end(u);
 }
 
-static int upload_start(struct upload *u, struct err *e)
+static int upload_start(struct upload *u, int fd, int64_t size, struct err *e)
 {
     static const struct http_call_handlers h = {
         .on_head = on_upload_head, .on_data = on_upload_data, .on_done = on_upload_done};
     struct buf head = BUF_INIT, tail = BUF_INIT, type = BUF_INIT;
     char boundary[UUID_SIZE];
     struct http_call *c;
-    int64_t size;
-    int fd = blob_open(u->s->r->blobs, u->blake3, &size, e);
 
-    if (fd < 0) {
-        u->end = e->code == EMFILE || e->code == ENFILE ? STAGING_FAILED : STAGING_NO_BLOB;
-        return err_wrap(e, "input %s", u->name);
-    }
     uuid_v4(u->s->r->clock, boundary);
     buf_printf(&head, "--%s\r\nContent-Disposition: form-data; name=\"type\"\r\n\r\ninput\r\n", boundary);
     buf_printf(&head, "--%s\r\nContent-Disposition: form-data; name=\"overwrite\"\r\n\r\ntrue\r\n", boundary);
@@ -196,7 +191,6 @@ static int upload_start(struct upload *u, struct err *e)
     http_call_write(c, head.data, head.len);
     if (size > 0 && http_call_write_file(c, fd, 0, (size_t)size, e) < 0) {
         http_call_cancel(&c);
-        u->end = STAGING_FAILED;
     } else {
         if (size == 0)
             close(fd);
@@ -209,16 +203,51 @@ static int upload_start(struct upload *u, struct err *e)
     return c ? 0 : err_wrap(e, "input %s", u->name);
 }
 
+/* fd: the input's bytes, as they were stored. */
+static int upload_begin(struct upload *u, int fd, struct err *e)
+{
+    struct stat st;
+
+    u->end = STAGING_FAILED;
+    if (u->s->gone) {
+        close(fd);
+        return err_set(e, 0, NOT_CONFIGURED);
+    }
+    if (fstat(fd, &st) < 0) {
+        close(fd);
+        return err_errno(e, errno, "input %s", u->name);
+    }
+    return upload_start(u, fd, st.st_size, e);
+}
+
+static void on_checked(enum blob_found found, int fd, const char *why, void *arg)
+{
+    struct upload *u = arg;
+    struct err e;
+
+    if (found == BLOB_SOUND && upload_begin(u, fd, &e) == 0)
+        return;
+    if (found != BLOB_SOUND) {
+        u->end = found == BLOB_UNREADABLE ? STAGING_FAILED : STAGING_NO_BLOB;
+        err_set(&e, 0, "input %s: %s", u->name, why);
+    }
+    snprintf(u->why, sizeof(u->why), "%s", e.msg);
+    upload_end(u);
+}
+
 static void stage(struct server *s, const struct job_input *in, const char *name)
 {
     struct upload *u = xcalloc(1, sizeof(*u));
+    int fd = blob_open_checked(s->r->blobs, in->blake3, -1);
     struct err e;
 
     u->s = server_ref(s);
     u->name = xstrdup(name);
     memcpy(u->blake3, in->blake3, BLAKE3_LEN);
     task_init(&u->task, on_upload_task, u);
-    if (upload_start(u, &e) < 0) {
+    if (fd < 0) {
+        blob_check(s->r->blobs, in->blake3, -1, on_checked, u);
+    } else if (upload_begin(u, fd, &e) < 0) {
         snprintf(u->why, sizeof(u->why), "%s", e.msg);
         loop_defer(s->r->loop, &u->task);
     }

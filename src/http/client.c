@@ -314,6 +314,11 @@ struct http_client *http_client_new(struct loop *l, const char *url, const struc
     return c;
 }
 
+void http_client_set_connect(struct http_client *c, int64_t connect_ms)
+{
+    c->cfg.connect_ms = connect_ms;
+}
+
 void http_client_free(struct http_client **cp)
 {
     struct http_client *c = *cp;

@@ -92,6 +92,9 @@ typedef void http_answer_cb(const struct http_answer *a, void *arg);
 struct http_call *http_fetch(struct http_client *c, const char *method, const char *target, const char *type,
                              struct bytes *body, size_t max, int64_t total_ms, http_answer_cb *cb, void *arg);
 
+/* For connections that are opened from now on. */
+void http_client_set_connect(struct http_client *c, int64_t connect_ms);
+
 /* Relay a request to another server and its answer back, streaming both ways with back-pressure, hop-by-hop
  * fields removed, WebSocket and other upgrades spliced. req is handed over. */
 struct http_req;

@@ -581,6 +581,12 @@ struct http_server *http_server_new(struct loop *l, const struct http_limits *li
     return s;
 }
 
+void http_server_set_limits(struct http_server *s, const struct http_limits *lim)
+{
+    s->lim = *lim;
+    accept_check(s);
+}
+
 struct listener *http_server_listen(struct http_server *s, const char *addr, struct tls_server *tls,
                                     struct err *e)
 {

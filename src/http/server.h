@@ -45,6 +45,8 @@ extern const struct http_limits http_limits_default;
 typedef void http_request_cb(struct http_req *req, void *arg);
 struct http_server *http_server_new(struct loop *l, const struct http_limits *lim,
                                     http_request_cb *on_request, void *arg);
+/* body counts for requests that come afterwards, conns at once (nobody is thrown out), the rest for new connections. */
+void http_server_set_limits(struct http_server *s, const struct http_limits *lim);
 /* Any number of addresses; tls NULL: plain. The bound address by listener_addr(). */
 struct listener *http_server_listen(struct http_server *s, const char *addr, struct tls_server *tls,
                                     struct err *e);

@@ -17,10 +17,11 @@ const struct job_policy job_policy_default = {
     .max_attempts = 3, .lost_ms = 60000, .stall_ms = 1800000, .history_ms = 60000, .queue_ms = 0};
 
 static const char *const event_names[JOB_EVENTS] = {
-    "recover",      "tick",    "cancel",          "placed",         "unplaceable", "accepted",
-    "rejected",     "refused", "unsendable",      "stage_failed",   "post_lost",   "started",
-    "progress",     "ended",   "found",           "found_ended",    "absent",      "unreachable",
-    "link_dropped", "history", "history_not_yet", "history_failed", "collected",   "collect_failed"};
+    "recover",        "tick",    "cancel",     "placed",          "unplaceable",    "accepted",
+    "rejected",       "refused", "unsendable", "stage_failed",    "post_lost",      "started",
+    "progress",       "ended",   "found",      "found_ended",     "absent",         "unreachable",
+    "link_dropped",   "removed", "history",    "history_not_yet", "history_failed", "collected",
+    "collect_failed", "no_room"};
 
 const char *job_event_name(enum job_event_kind k)
 {
@@ -171,6 +172,20 @@ static bool give_up_silent(struct step *s)
         return false;
     attempt_failed(s, JOB_SERVER_LOST, "the server refuses connections", true, true);
     return true;
+}
+
+/* An operator's decision, not a failure: it uses up no attempt. A paid graph is not sent again all the same. */
+static void step_removed(struct step *s)
+{
+    static const char why[] = "the server was removed";
+
+    if (s->h->flags & JOB_F_PAID) {
+        attempt_failed(s, JOB_SERVER_LOST, why, true, true);
+        return;
+    }
+    requeue(s, JOB_SERVER_LOST, why);
+    s->up->spent = s->h->spent - 1;
+    s->up->stray = true;
 }
 
 static void step_absent(struct step *s)
@@ -461,6 +476,11 @@ static void step_collecting(struct step *s)
             finish(s, JOB_FAILED, soft->verdict, s->ev->message);
         break;
     case JOB_EV_COLLECT_FAILED: step_collect_failed(s); break;
+    case JOB_EV_NO_ROOM: /* the disk is full for everybody: it waits, and its tries begin anew */
+        soft->asking = false;
+        soft->tries = 1;
+        ask_later(s, STORAGE_WAIT_MS);
+        break;
     case JOB_EV_TICK:
         if (soft->asking || s->mono < soft->next_at)
             break;
@@ -505,6 +525,8 @@ void job_step(const struct job_hard *hard, const struct job_soft *soft, const st
     if (ev->kind == JOB_EV_CANCEL) {
         finish(&s, JOB_CANCELED, JOB_CODE_CANCELED, ev->message);
         up->stray = hard->state != JOB_QUEUED;
+    } else if (ev->kind == JOB_EV_REMOVED && hard->state != JOB_QUEUED) {
+        step_removed(&s);
     } else {
         switch (hard->state) {
         case JOB_QUEUED: step_queued(&s); break;

@@ -22,12 +22,15 @@
  *   running      ABSENT, twice, >= 2 s apart    queued/failed see job_absent_code()    ENQUEUE / FINISH
  *                silent for timeout.lost        queued/failed server_lost, stray       ENQUEUE / FINISH
  *   running      no progress for timeout.stall  queued/failed stalled, stray           ENQUEUE / FINISH
+ *   dispatching, REMOVED                        queued        server_lost, stray, not  ENQUEUE
+ *   running, collecting                                       spent; paid: failed
  *   collecting   HISTORY success                -             (verdict kept)           COLLECT
  *                HISTORY error                  queued/failed its code                 ENQUEUE / COLLECT
  *                HISTORY not there, no answer   -             (asked again)            HISTORY
  *                ... for timeout.history        queued/failed history_missing, history_unavailable
  *                COLLECTED                      succeeded     history, outputs         FINISH
  *                COLLECT_FAILED                 queued/failed its code                 ENQUEUE / FINISH
+ *                NO_ROOM                        -             (collected again)        COLLECT
  *   any live     CANCEL                         canceled      stray if it was sent     FINISH
  *   any ended    anything                       -                                      -
  *
@@ -92,13 +95,15 @@ enum job_event_kind {
     JOB_EV_ABSENT,          /* lookup: /queue, then /history: in neither */
     JOB_EV_UNREACHABLE,     /* lookup: no answer */
     JOB_EV_LINK_DROPPED,    /* the server's socket is gone */
+    JOB_EV_REMOVED,         /* the server is no longer configured: nothing will be heard of it again */
     JOB_EV_HISTORY,         /* history holds it. code: JOB_OK or why it failed */
     JOB_EV_HISTORY_NOT_YET, /* 200, without it */
     JOB_EV_HISTORY_FAILED,  /* no answer, not 200, or not understood */
     JOB_EV_COLLECTED,       /* every output is stored */
     JOB_EV_COLLECT_FAILED,  /* code, message */
+    JOB_EV_NO_ROOM,         /* the store had no room to write down that an output did not fit */
 };
-#define JOB_EVENTS (JOB_EV_COLLECT_FAILED + 1)
+#define JOB_EVENTS (JOB_EV_NO_ROOM + 1)
 const char *job_event_name(enum job_event_kind k);
 
 struct job_event {

@@ -118,7 +118,8 @@ static void check_update(const struct job_hard *h, const struct job_event *ev, c
         assert_true(up->wake != 0 || up->soft.asking || up->soft.posting);
     if (up->state == JOB_QUEUED && h->deadline)
         assert_true(up->wake != 0);
-    if (h->spent >= pol.max_attempts && h->state == JOB_DISPATCHING && ev->kind != JOB_EV_REFUSED)
+    if (h->spent >= pol.max_attempts && h->state == JOB_DISPATCHING && ev->kind != JOB_EV_REFUSED &&
+        ev->kind != JOB_EV_REMOVED)
         assert_int_not_equal(up->state, JOB_QUEUED);
 }
 
@@ -296,6 +297,32 @@ static void test_absent_twice(void **state)
     assert_false(up.commit);
 }
 
+/* Whatever it was doing there; only a paid graph, which may have cost something, is not sent again. */
+static void test_removed(void **state)
+{
+    static const enum job_state states[] = {JOB_DISPATCHING, JOB_RUNNING, JOB_COLLECTING};
+    struct job_event ev = {.kind = JOB_EV_REMOVED};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000};
+    struct job_update up;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(states); i++) {
+        struct job_hard h = {.state = states[i], .attempt = 3, .spent = pol.max_attempts};
+
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        assert_true(up.commit && up.end && up.stray);
+        assert_int_equal(up.state, JOB_QUEUED);
+        assert_int_equal(up.code, JOB_SERVER_LOST);
+        assert_int_equal(up.spent, pol.max_attempts - 1);
+        h.flags = JOB_F_PAID;
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_FAILED);
+        assert_true(up.stray);
+    }
+    job_step(&(struct job_hard){.state = JOB_QUEUED}, &soft, &ev, 1000, 0, &pol, &up);
+    assert_false(up.commit);
+}
+
 static void test_every_code_has_a_rule(void **state)
 {
     (void)state;
@@ -310,11 +337,9 @@ static void test_every_code_has_a_rule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_invariants),
-        cmocka_unit_test(test_silence_ends),
-        cmocka_unit_test(test_noise_ends),
-        cmocka_unit_test(test_absent_twice),
-        cmocka_unit_test(test_every_code_has_a_rule),
+        cmocka_unit_test(test_invariants), cmocka_unit_test(test_silence_ends),
+        cmocka_unit_test(test_noise_ends), cmocka_unit_test(test_absent_twice),
+        cmocka_unit_test(test_removed),    cmocka_unit_test(test_every_code_has_a_rule),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

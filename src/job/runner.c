@@ -173,13 +173,19 @@ static void on_link(void *arg, const char *server, bool up)
     runner_settle(arg);
 }
 
+static void on_removed(void *arg, const char *server)
+{
+    attempt_removed(arg, server);
+    runner_settle(arg);
+}
+
 static void on_fleet_change(void *arg)
 {
     place_fleet_changed(arg);
     runner_settle(arg);
 }
 
-static const struct fleet_listener fleet_hooks = {on_event, on_frame, on_link, on_fleet_change};
+static const struct fleet_listener fleet_hooks = {on_event, on_frame, on_link, on_removed, on_fleet_change};
 
 struct runner *runner_new(const struct runner_env *env, const struct runner_config *cfg,
                           const struct runner_listener *l, void *arg)

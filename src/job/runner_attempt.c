@@ -161,7 +161,7 @@ static void on_found(const struct fleet_lookup *res, void *arg)
     case FLEET_RUNNING: ev.kind = JOB_EV_FOUND; break;
     case FLEET_ENDED: ev.kind = JOB_EV_FOUND_ENDED; break;
     case FLEET_ABSENT: ev.kind = JOB_EV_ABSENT; break;
-    case FLEET_UNREACHABLE: ev.kind = JOB_EV_UNREACHABLE; break;
+    case FLEET_UNREACHABLE: ev.kind = res->removed ? JOB_EV_REMOVED : JOB_EV_UNREACHABLE; break;
     }
     call_free(c);
     if (j) {
@@ -277,5 +277,15 @@ void attempt_link(struct runner *r, const char *server, bool up)
             continue;
         collect_gap(j->a);
         runner_feed_kind(j, JOB_EV_LINK_DROPPED);
+    }
+}
+
+void attempt_removed(struct runner *r, const char *server)
+{
+    list_for_each_safe(it, &r->jobs) {
+        struct runner_job *j = list_entry(it, struct runner_job, in_order);
+
+        if (j->a && j->s.server && strcmp(j->s.server, server) == 0)
+            runner_feed_kind(j, JOB_EV_REMOVED);
     }
 }

@@ -294,6 +294,8 @@ static struct job_event read_history(struct runner_job *j, const struct fleet_hi
     struct json body;
     struct err e;
 
+    if (res->removed)
+        ev.kind = JOB_EV_REMOVED;
     if (res->status != 200 || res->body == NULL)
         return ev;
     ev.message = "the server's history has a shape that is not understood";

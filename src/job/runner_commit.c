@@ -372,6 +372,16 @@ static void lost(struct runner_job *j)
     store_get(r->env.store, c->id, 0, on_reloaded, c);
 }
 
+/* An output did not fit, and now the store cannot say so: then the disk is full for everybody, the job is not to blame,
+ * and it is collected again until there is space. */
+static void no_room(struct runner_job *j)
+{
+    log_warn(LOG_S("job", j->s.id), LOG_S("event", "waits_for_space"));
+    commit_free(&j->commit);
+    runner_feed_kind(j, JOB_EV_NO_ROOM);
+    inbox_run(j);
+}
+
 static void on_committed(enum store_status st, void *arg)
 {
     struct call *c = arg;
@@ -381,12 +391,14 @@ static void on_committed(enum store_status st, void *arg)
     call_free(c);
     if (j && j->commit && st == STORE_OK) {
         committed(j);
+    } else if (j && j->commit && st == STORE_FULL && j->commit->up.code == JOB_STORAGE_FAILED) {
+        no_room(j);
     } else if (j && j->commit && (st == STORE_LOST || st == STORE_NOT_FOUND)) {
         lost(j);
     } else if (j && j->commit) {
-        log_error(LOG_S("job", j->s.id), LOG_S("event", "commit_failed"),
-                  LOG_S("reason", store_status_name(st)));
-        j->commit->again = true;
+        LOG_AT(j->commit->told ? LOG_DEBUG : LOG_ERROR, LOG_S("job", j->s.id),
+               LOG_S("event", "commit_failed"), LOG_S("reason", store_status_name(st)));
+        j->commit->again = j->commit->told = true;
         runner_set_wake(j, runner_mono(r) + COMMIT_AGAIN_MS);
     }
     runner_settle(r);

@@ -113,6 +113,13 @@ static bool take_server(struct server_use *u, const struct fleet_server *f)
     return fresh;
 }
 
+/* Another server has this place now: it has failed nobody yet. */
+static void forget_failed(struct runner *r, unsigned index)
+{
+    list_for_each(it, &r->jobs)
+        sched_set_remove(&list_entry(it, struct runner_job, in_order)->failed, index);
+}
+
 void place_fleet_changed(struct runner *r)
 {
     static struct fleet_server list[SCHED_SERVERS_MAX]; /* loop thread only */
@@ -121,7 +128,10 @@ void place_fleet_changed(struct runner *r)
 
     for (size_t i = 0; i < n && i < SCHED_SERVERS_MAX; i++) {
         present[list[i].index] = true;
-        fresh |= take_server(&r->use[list[i].index], &list[i]);
+        if (take_server(&r->use[list[i].index], &list[i])) {
+            fresh = true;
+            forget_failed(r, list[i].index);
+        }
     }
     for (int i = 0; i < SCHED_SERVERS_MAX; i++) {
         if (!present[i] && r->use[i].name) {

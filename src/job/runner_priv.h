@@ -102,6 +102,7 @@ struct commit {
     struct job_output *outputs; /* strings belong to the attempt */
     size_t n_outputs;
     bool again; /* the store could not: to be given to it once more */
+    bool told;  /* that it could not: it is tried again every second */
 };
 
 /* A tenant's jobs (runner_tally.c). */
@@ -240,6 +241,7 @@ void attempt_find(struct runner_job *j);
 void attempt_event(struct runner *r, const char *server, const char *id, const char *text, size_t n);
 void attempt_frame(struct runner *r, const char *server, const char *id, const void *data, size_t n);
 void attempt_link(struct runner *r, const char *server, bool up);
+void attempt_removed(struct runner *r, const char *server);
 
 /* runner_files.c */
 struct attempt_file *file_find(struct attempt *a, const char *type, const char *subfolder,

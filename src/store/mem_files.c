@@ -299,19 +299,19 @@ enum store_status mem_trim(struct mem_store *m, struct req *r)
     while (left > 0 && m->finished.n &&
            (old_enough(m->finished.v[0]->rec->s.finished_at, k->finished_ms, k->now) ||
             (k->count > 0 && (int64_t)m->finished.n > k->count))) {
+        left -= 1 + (int)m->finished.v[0]->rec->n_outputs;
         mem_job_remove(m, m->finished.v[0]);
         t->jobs++;
-        left--;
     }
     while (left > 0 && k->size > 0 && kept_bytes(m) > k->size && (j = oldest_stored(m))) {
+        left -= 1 + (int)j->rec->n_outputs;
         mem_job_remove(m, j);
         t->jobs++;
-        left--;
     }
     while (left > 0 && (j = oldest_stored(m)) && old_enough(j->rec->s.finished_at, k->outputs_ms, k->now)) {
         mem_outputs_release(m, j);
         t->outputs += (unsigned)j->rec->n_outputs;
-        left--;
+        left -= 1 + (int)j->rec->n_outputs;
     }
     while (left > 0 && m->events.n && old_enough(m->events.v[0].at, k->events_ms, k->now)) {
         mem_event_free(&m->events.v[0]);
@@ -319,6 +319,6 @@ enum store_status mem_trim(struct mem_store *m, struct req *r)
         t->events++;
         left--;
     }
-    t->more = left == 0;
+    t->more = left <= 0;
     return STORE_OK;
 }

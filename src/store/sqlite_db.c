@@ -37,12 +37,16 @@ static void db_failed(struct db *db, int rc)
 
 static int open_failed(struct db *db, const char *path, int rc, struct err *e)
 {
-    int base = rc & 0xff;
+    int base = rc & 0xff, code = last_errno(db->c);
 
+    if (code == 0)
+        code = sqlite3_system_errno(db->c);
     if (base == SQLITE_NOTADB || base == SQLITE_CORRUPT)
         err_set(e, EIO, DB_DAMAGED, path, sqlite3_errmsg(db->c));
+    else if (code)
+        err_set(e, code, "%s: %s: %s", path, sqlite3_errmsg(db->c), strerror(code));
     else
-        err_set(e, sqlite3_system_errno(db->c), "%s: %s", path, sqlite3_errmsg(db->c));
+        err_set(e, EIO, "%s: %s", path, sqlite3_errmsg(db->c));
     db_close(db);
     return -1;
 }
@@ -54,6 +58,17 @@ static bool is_wal(struct db *db)
 
     db_end(st);
     return yes;
+}
+
+/* Of another program: it stays as it is, to the byte. An empty one will be ours. */
+static bool is_foreign(struct db *db)
+{
+    return db_int(db, 0, "PRAGMA application_id", "") != SQLITE_APP_ID &&
+           db_int(
+               db, 0,
+               "SELECT (SELECT application_id FROM pragma_application_id) <> 0 OR"
+               " (SELECT user_version FROM pragma_user_version) <> 0 OR EXISTS (SELECT 1 FROM sqlite_schema)",
+               "") != 0;
 }
 
 int db_open(struct db *db, const char *path, bool readonly, struct err *e)
@@ -71,10 +86,15 @@ int db_open(struct db *db, const char *path, bool readonly, struct err *e)
     if (rc == SQLITE_OK) {
         sqlite3_extended_result_codes(db->c, 1);
         sqlite3_busy_timeout(db->c, 5000);
-        rc = sqlite3_exec(db->c, setup, NULL, NULL, NULL);
+        rc = sqlite3_exec(db->c, "SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL); /* reads its head */
     }
-    if (rc == SQLITE_OK) /* reads the file's head */
-        rc = sqlite3_exec(db->c, "SELECT count(*) FROM sqlite_schema", NULL, NULL, NULL);
+    if (rc == SQLITE_OK && is_foreign(db)) {
+        err_set(e, EINVAL, "%s is a database of another program", path);
+        db_close(db);
+        return -1;
+    }
+    if (rc == SQLITE_OK)
+        rc = db->rc ? db->rc : sqlite3_exec(db->c, setup, NULL, NULL, NULL);
     if (rc != SQLITE_OK)
         return open_failed(db, path, rc, e);
     if (!readonly && !is_wal(db)) {

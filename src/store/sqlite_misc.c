@@ -113,11 +113,11 @@ enum store_status sql_doc_get(struct db *db, struct req *r)
 }
 
 /* --- retention --- */
-static void remove_job(struct db *db, int64_t seq)
+/* The number of its outputs: the part of a job that may be large. */
+static int remove_job(struct db *db, int64_t seq)
 {
     static const char *const parts[] = {
         "DELETE FROM events WHERE job = (SELECT id FROM jobs WHERE seq = ?)",
-        "DELETE FROM outputs WHERE seq = ?",
         "DELETE FROM job_inputs WHERE seq = ?",
         "DELETE FROM attempts WHERE seq = ?",
         "DELETE FROM timeline WHERE seq = ?",
@@ -128,10 +128,17 @@ static void remove_job(struct db *db, int64_t seq)
         "DELETE FROM jobs WHERE seq = ?",
     };
 
+    int outputs;
+
+    db_exec(db, "DELETE FROM outputs WHERE seq = ?", "i", seq);
+    outputs = db_changes(db);
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
         db_exec(db, parts[i], "i", seq);
     db->now.finished--;
+    return outputs;
 }
+
+#define DOOM_ROUNDS 16 /* times max_rows: blobs that are looked at in one step */
 
 #define OLDEST_FINISHED "SELECT seq FROM jobs INDEXED BY jobs_fin WHERE fin IS NOT NULL ORDER BY fin LIMIT 1"
 #define OLDEST_FINISHED_AT                                                                                   \
@@ -155,17 +162,19 @@ static bool one_too_many(struct db *db, const struct store_keep *k)
 
 /* Bytes are counted down as soon as the last holder of a blob is gone, so that no job goes for bytes that are
  * about to be collected anyway. */
-static bool too_big(struct db *db, const struct store_keep *k)
+static bool too_big(struct db *db, const struct store_keep *k, int *left)
 {
     bool more = true;
 
     if (k->size <= 0)
         return false;
-    while (db->now.kept_bytes > k->size && more && db->rc == 0) {
+    for (int i = 0; i < DOOM_ROUNDS && db->now.kept_bytes > k->size && more && db->rc == 0; i++) {
         more = false;
         sql_blob_doom(db, k->now, k->max_rows, &more);
     }
-    return db->now.kept_bytes > k->size;
+    if (more && db->now.kept_bytes > k->size)
+        *left = 0; /* first it must be known what is loose: the next step goes on */
+    return *left > 0 && db->now.kept_bytes > k->size;
 }
 
 static unsigned expire_outputs(struct db *db, int64_t seq)
@@ -185,26 +194,30 @@ enum store_status sql_trim(struct db *db, struct req *r)
     int left = k->max_rows;
     int64_t seq;
 
-    for (; left > 0 && one_too_many(db, k); left--, t->jobs++) {
+    for (; left > 0 && one_too_many(db, k); t->jobs++) {
         seq = db_int(db, 0, OLDEST_FINISHED, "");
         if (seq == 0)
             break;
-        remove_job(db, seq);
+        left -= 1 + remove_job(db, seq);
     }
-    for (; left > 0 && too_big(db, k); left--, t->jobs++) {
+    for (; left > 0 && too_big(db, k, &left); t->jobs++) {
         seq = db_int(db, 0, OLDEST_STORED, "");
         if (seq == 0)
             break;
-        remove_job(db, seq);
+        left -= 1 + remove_job(db, seq);
     }
-    for (; left > 0 && old_enough(db, OLDEST_STORED_AT, k->outputs_ms, k->now); left--)
-        t->outputs += expire_outputs(db, db_int(db, 0, OLDEST_STORED, ""));
+    while (left > 0 && old_enough(db, OLDEST_STORED_AT, k->outputs_ms, k->now)) {
+        unsigned n = expire_outputs(db, db_int(db, 0, OLDEST_STORED, ""));
+
+        t->outputs += n;
+        left -= 1 + (int)n;
+    }
     for (; left > 0 && db->rc == 0 &&
            old_enough(db, "SELECT at FROM events ORDER BY id LIMIT 1", k->events_ms, k->now);
          left--, t->events++)
         db_exec(db, "DELETE FROM events WHERE id = (SELECT id FROM events ORDER BY id LIMIT 1)", "");
     if (t->jobs)
         db_exec(db, "INSERT OR REPLACE INTO marks (name, value) VALUES ('fin', ?)", "i", db->now.last_fin);
-    t->more = left == 0;
+    t->more = left <= 0;
     return STORE_OK;
 }

@@ -132,14 +132,10 @@ int sqlite_migrate(struct db *db, const char *path, const char *const *const *mi
                    struct err *e)
 {
     int64_t have = db_int(db, 0, "PRAGMA user_version", "");
-    int64_t app = db_int(db, 0, "PRAGMA application_id", "");
-    int64_t tables = db_int(db, 0, "SELECT count(*) FROM sqlite_schema", "");
 
     if (db->rc)
         return db_is_damaged(db) ? err_set(e, EIO, DB_DAMAGED, path, db->why)
                                  : err_set(e, EIO, "%s: %s", path, db->why);
-    if (app != SQLITE_APP_ID && (app != 0 || have != 0 || tables != 0))
-        return err_set(e, EINVAL, "%s is a database of another program", path);
     if (have > n)
         return err_set(e, EINVAL,
                        "%s has schema %lld, and this program knows only up to %d: it is too old for it", path,
@@ -218,14 +214,14 @@ static int make_private(const char *path, struct err *e)
 
 struct store *store_sqlite_open(struct loop *l, const char *dir, struct err *e)
 {
-    char *path = xasprintf("%s/comfymux.db", dir);
+    char *path = xasprintf("%s/comfymux.db", dir), *wal = xasprintf("%s-wal", path);
     struct store *s = NULL;
     struct db writer = {0}, reader = {0};
     int lock = lock_take(dir, e);
 
     if (lock < 0)
         goto out;
-    if (make_private(path, e) == 0 && db_open(&writer, path, false, e) == 0 &&
+    if (wal_check(wal, e) == 0 && make_private(path, e) == 0 && db_open(&writer, path, false, e) == 0 &&
         sqlite_migrate(&writer, path, sqlite_migrations, sqlite_schema, e) == 0 &&
         db_begin_life(&writer, path, e) == 0 && db_open(&reader, path, true, e) == 0)
         s = sqlite_threads_start(l, &writer, &reader, lock, e);
@@ -235,6 +231,7 @@ struct store *store_sqlite_open(struct loop *l, const char *dir, struct err *e)
         close(lock);
     }
 out:
+    free(wal);
     free(path);
     return s;
 }

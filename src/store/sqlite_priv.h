@@ -39,6 +39,7 @@ struct db {
 
 /* sqlite_db.c. fmt has one letter for each bound value: i int64_t, d double, s text or NULL, y struct bytes *
  * or NULL, h hash. What is bound must live until the statement is through. */
+/* Refuses one of another program before anything is changed in it. */
 int db_open(struct db *db, const char *path, bool readonly, struct err *e);
 void db_close(struct db *db);
 void db_error_clear(struct db *db);
@@ -73,6 +74,10 @@ extern const char *const *const sqlite_migrations[]; /* scripts, ended by NULL *
 extern const int sqlite_schema;                      /* how many there are */
 int sqlite_migrate(struct db *db, const char *path, const char *const *const *migrations, int n,
                    struct err *e);
+
+/* sqlite_wal.c: -1 if the log is damaged where SQLite would silently forget what was committed. Before the first connection;
+ * no log is well. */
+int wal_check(const char *path, struct err *e);
 
 /* sqlite_thread.c */
 #define SQLITE_GROUP 64 /* requests of one commit, at most */

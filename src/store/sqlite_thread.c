@@ -11,10 +11,13 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
 #include "store/sqlite_priv.h"
+
+#define PROBE_S 1
 
 static sqlite_exec *const executors[REQ_KINDS] = {
     [REQ_SUBMIT] = sql_submit,
@@ -150,7 +153,10 @@ static void finish(struct sqlite_store *s, struct list *group)
 /* --- stats --- */
 static void count_commit(struct sqlite_store *s, size_t writes)
 {
+    bool again;
+
     pthread_mutex_lock(&s->lock);
+    again = s->trouble[0] != '\0' && !s->damaged;
     s->stats.commits++;
     s->stats.writes += writes;
     s->stats.full = false;
@@ -159,12 +165,20 @@ static void count_commit(struct sqlite_store *s, size_t writes)
     if (!s->damaged)
         s->trouble[0] = '\0';
     pthread_mutex_unlock(&s->lock);
+    if (again)
+        log_info(LOG_S("store", "works again"));
 }
 
+/* While the disk is full everybody asks again and again: that is said once. */
 static void count_failure(struct sqlite_store *s, const struct db *db, const struct req *r)
 {
-    log_error(LOG_S("store", req_kind_name(r->kind)), LOG_S("status", store_status_name(r->status)),
-              LOG_I("code", db->rc), LOG_S("reason", db->why));
+    bool known;
+
+    pthread_mutex_lock(&s->lock);
+    known = r->status == STORE_FULL && s->stats.full;
+    pthread_mutex_unlock(&s->lock);
+    LOG_AT(known ? LOG_DEBUG : LOG_ERROR, LOG_S("store", req_kind_name(r->kind)),
+           LOG_S("status", store_status_name(r->status)), LOG_I("code", db->rc), LOG_S("reason", db->why));
     pthread_mutex_lock(&s->lock);
     s->stats.failures++;
     if (REQ_IS_WRITE(r->kind)) {
@@ -173,7 +187,10 @@ static void count_failure(struct sqlite_store *s, const struct db *db, const str
     }
     if (db_is_damaged(db))
         s->damaged = true;
-    snprintf(s->trouble, sizeof(s->trouble), "%s", db->why);
+    snprintf(s->trouble, sizeof(s->trouble),
+             db_is_damaged(db) ? "the database is damaged (%.180s): restore it from a backup" : "%s",
+             db->why);
+    pthread_cond_signal(&s->writes.wake); /* it begins to probe */
     pthread_mutex_unlock(&s->lock);
 }
 
@@ -245,6 +262,28 @@ static void write_group(struct sqlite_store *s, struct list *group)
     }
 }
 
+/* After a failure, and with nobody who wants to write: does it work again? /readyz would not say so otherwise, and who
+ * looks at that first would never write. */
+static void write_probe(struct sqlite_store *s)
+{
+    struct db *db = &s->writer;
+
+    db_error_clear(db);
+    db_exec(db, "BEGIN IMMEDIATE", "");
+    db_exec(db,
+            "INSERT OR REPLACE INTO marks (name, value)"
+            " VALUES ('probe', 1 + coalesce((SELECT value FROM marks WHERE name = 'probe'), 0))",
+            "");
+    db_exec(db, "COMMIT", "");
+    if (db->rc == 0) {
+        count_commit(s, 0);
+        return;
+    }
+    rollback(db);
+    if (db_status(db) == STORE_FULL)
+        sqlite3_wal_checkpoint_v2(s->writer.c, NULL, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
+}
+
 /* --- reader --- */
 static void read_one(struct sqlite_store *s, struct list *group)
 {
@@ -267,15 +306,33 @@ static void read_one(struct sqlite_store *s, struct list *group)
     finish(s, group);
 }
 
-/* Up to max requests; false: none will come any more. */
-static bool lane_take(struct lane *l, struct list *group, size_t max)
+/* Under the lock. Until there is something to do; false: the time for a probe has come first. */
+static bool lane_wait(struct lane *l)
 {
     struct sqlite_store *s = l->s;
+    struct timespec until;
+
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_sec += PROBE_S;
+    while (list_empty(&l->queue) && !s->closing)
+        if (l != &s->writes || s->trouble[0] == '\0' || s->damaged)
+            pthread_cond_wait(&l->wake, &s->lock);
+        else if (pthread_cond_timedwait(&l->wake, &s->lock, &until) == ETIMEDOUT)
+            return false;
+    return true;
+}
+
+enum taken { TAKEN_SOME, TAKEN_PROBE, TAKEN_NONE_ANY_MORE };
+
+/* Up to max requests. */
+static enum taken lane_take(struct lane *l, struct list *group, size_t max)
+{
+    struct sqlite_store *s = l->s;
+    bool woken;
 
     list_init(group);
     pthread_mutex_lock(&s->lock);
-    while (list_empty(&l->queue) && !s->closing)
-        pthread_cond_wait(&l->wake, &s->lock);
+    woken = lane_wait(l);
     while (max-- > 0 && !list_empty(&l->queue)) {
         struct req *r = list_first(&l->queue, struct req, link);
 
@@ -283,16 +340,20 @@ static bool lane_take(struct lane *l, struct list *group, size_t max)
         list_push_back(group, &r->link);
     }
     pthread_mutex_unlock(&s->lock);
-    return !list_empty(group);
+    return !list_empty(group) ? TAKEN_SOME : woken ? TAKEN_NONE_ANY_MORE : TAKEN_PROBE;
 }
 
 static void *writer_run(void *arg)
 {
     struct lane *l = arg;
     struct list group;
+    enum taken t;
 
-    while (lane_take(l, &group, SQLITE_GROUP))
-        write_group(l->s, &group);
+    while ((t = lane_take(l, &group, SQLITE_GROUP)) != TAKEN_NONE_ANY_MORE)
+        if (t == TAKEN_PROBE)
+            write_probe(l->s);
+        else
+            write_group(l->s, &group);
     return NULL;
 }
 
@@ -301,7 +362,7 @@ static void *reader_run(void *arg)
     struct lane *l = arg;
     struct list one;
 
-    while (lane_take(l, &one, 1))
+    while (lane_take(l, &one, 1) == TAKEN_SOME)
         read_one(l->s, &one);
     return NULL;
 }
@@ -363,9 +424,14 @@ static void sqlite_close(struct store *store)
 
 static void lane_init(struct lane *l, struct sqlite_store *s)
 {
+    pthread_condattr_t attr;
+
     l->s = s;
     list_init(&l->queue);
-    pthread_cond_init(&l->wake, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->wake, &attr);
+    pthread_condattr_destroy(&attr);
 }
 
 struct store *sqlite_threads_start(struct loop *l, const struct db *writer, const struct db *reader,

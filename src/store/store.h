@@ -213,7 +213,7 @@ struct store_keep {
     int64_t finished_ms, outputs_ms, events_ms; /* 0: for ever */
     int64_t count;                              /* finished jobs; 0: no limit */
     int64_t size;                               /* bytes of blobs; 0: no limit */
-    int max_rows;                               /* work of one step */
+    int max_rows; /* work of one step: jobs, their outputs and events; the last job is finished beyond it */
 };
 struct store_trimmed {
     enum store_status status;

@@ -481,6 +481,37 @@ static void trim_by_age_and_count(void **state)
     buf_free(&u.names);
 }
 
+/* A step ends when it has done enough, however much is left, and says so. */
+static void trim_in_small_steps(void **state)
+{
+    struct fx *f = *state;
+    const struct store_keep all = {.now = 9000, .finished_ms = 1, .max_rows = 5};
+
+    ten_finished(f);
+    for (int i = 0; i < 3; i++) { /* a job and its output are two: 2 + 2 + 2 */
+        assert_int_equal(CALL(f, trim, &all, on_trimmed), STORE_OK);
+        assert_int_equal(f->trim.jobs, 3);
+        assert_true(f->trim.more);
+    }
+    assert_int_equal(CALL(f, trim, &all, on_trimmed), STORE_OK);
+    assert_int_equal(f->trim.jobs, 1);
+    assert_false(f->trim.more);
+}
+
+/* The clock was set back: what has finished in the future is kept. */
+static void trim_after_a_jump_back(void **state)
+{
+    struct fx *f = *state;
+    unsigned jobs, outputs, events;
+
+    ten_finished(f);
+    trim_all(
+        f,
+        &(struct store_keep){.now = 50, .finished_ms = 1, .outputs_ms = 1, .events_ms = 1, .max_rows = 100},
+        &jobs, &outputs, &events);
+    assert_int_equal(jobs + outputs + events, 0);
+}
+
 static void trim_by_size(void **state)
 {
     struct fx *f = *state;
@@ -600,6 +631,8 @@ int main(void)
         T(a_doomed_blob_is_revived_by_a_reference_alone),
         T(collection_in_steps),
         T(trim_by_age_and_count),
+        T(trim_in_small_steps),
+        T(trim_after_a_jump_back),
         T(trim_by_size),
         T(trim_outputs_only),
         T(trim_events),

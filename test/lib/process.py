@@ -62,6 +62,23 @@ class Process:
             return "\n".join(self.log.read_text(errors="replace").splitlines()[-count:])
         return ""
 
+    def said(self, pattern, after=0):
+        """Matches of this pattern in what it has logged, from this place on."""
+        return [m.group(0) for m in re.finditer(pattern, self.log.read_text(errors="replace")[after:], re.M)]
+
+    def mark(self):
+        """The present end of its log, for said() and until_said()."""
+        return len(self.log.read_text(errors="replace"))
+
+    def until_said(self, pattern, after=0, count=1, seconds=60):
+        """Waits for so many matches."""
+        deadline = time.monotonic() + seconds
+        while len(self.said(pattern, after)) < count:
+            assert time.monotonic() < deadline, "%s did not say %s:\n%s" % (self.name, pattern, self.tail())
+            assert self.child is None or self.child.poll() is None, "%s ended:\n%s" % (self.name, self.tail())
+            time.sleep(0.02)
+        return self.said(pattern, after)
+
     def kill(self):
         """SIGKILL, as a crash; start() brings it back."""
         self.killed = True

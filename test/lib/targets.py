@@ -156,6 +156,30 @@ def gateway(count=2, args=(), sim_args=()):
         yield front
 
 
+@functools.lru_cache
+def _can_mount():
+    """Why a file system of our own cannot be mounted here, or None."""
+    with tempfile.TemporaryDirectory(prefix="comfymux-") as folder:
+        try:
+            run = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "none", folder], stdin=subprocess.DEVNULL,
+                                 stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        except OSError as e:
+            return str(e)
+        if run.returncode:
+            return run.stdout.strip()
+        subprocess.run(["umount", folder], check=True)
+        return None
+
+
+def need_mount():
+    """For tests with a small file system of their own: root is needed, and a root that cannot mount is told in CI."""
+    why = _can_mount()
+    if why and os.geteuid() == 0 and in_ci():
+        pytest.fail("nothing can be mounted here: " + why, pytrace=False)
+    if why:
+        pytest.skip("a file system of its own is needed: " + why)
+
+
 KINDS = {"real": real, "sim": sim, "gateway": gateway}
 
 
