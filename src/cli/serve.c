@@ -147,6 +147,19 @@ static bool is_loopback(const char *addr)
            strncmp(addr, "localhost:", 10) == 0 || strncmp(addr, "unix:", 5) == 0;
 }
 
+static int serve_open_images(struct serve *s, struct err *e)
+{
+    struct images_config c = images_config_default;
+    char *helper = images_helper_path(), *dir = xasprintf("%s/pictures", s->cfg.data_dir);
+
+    c.helper = helper;
+    c.dir = dir;
+    s->images = images_new(s->loop, &c, e);
+    free(helper);
+    free(dir);
+    return s->images ? 0 : -1;
+}
+
 static int serve_open(struct serve *s, struct err *e)
 {
     struct registry_config rc = serve_registry_config(&s->cfg);
@@ -166,7 +179,10 @@ static int serve_open(struct serve *s, struct err *e)
     s->registry = registry_new(s->loop, s->workers, loop_clock(s->loop), s->store, s->blobs, &rc);
     if (serve_configure_servers(s->registry, &s->cfg, e) < 0)
         return -1;
-    deps = (struct api_deps){s->loop, s->workers, loop_clock(s->loop), s->store, s->blobs, s->registry};
+    if (serve_open_images(s, e) < 0)
+        return -1;
+    deps = (struct api_deps){s->loop,     s->workers, loop_clock(s->loop), s->store, s->blobs,
+                             s->registry, s->images};
     cors = serve_api_config(&s->cfg, &ac);
     s->api = api_new(&deps, &ac);
     free(cors);
@@ -205,6 +221,7 @@ static int serve_listen(struct serve *s, struct err *e)
 static void serve_close(struct serve *s)
 {
     http_server_free(&s->http);
+    images_free(&s->images);
     if (s->runner)
         runner_stop(s->runner);
     registry_free(&s->registry);
