@@ -231,7 +231,7 @@ static void on_file(const struct store_file *f, void *arg)
                        &(struct api_blob){.hash = f->blake3,
                                           .size = f->size,
                                           .name = x.name,
-                                          .mime = f->mime,
+                                          .mime = f->job ? f->mime : NULL, /* an upload: by its name */
                                           .job = f->job,
                                           .at = f->at,
                                           .want = x.want});
