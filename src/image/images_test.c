@@ -335,6 +335,7 @@ static void test_a_helper_that_hangs_is_killed(void **state)
     assert_int_equal(counts(f).died, 1);
     assert_int_equal(ask_and_wait(f, "hang").st, IMAGE_TIMEOUT); /* forgiven, tried again */
     assert_int_equal(counts(f).died, 2);
+    assert_int_equal(ask_and_wait(f, "burn").st, IMAGE_TIMEOUT); /* so much that the system ended it */
     f->cfg.timeout_ms = 60000;
     images_free(&f->im);
     open_images(f);
