@@ -295,22 +295,46 @@ static int save(VipsImage *im, VipsTarget *t, const struct image_want *want)
     }
 }
 
+/* Writes by itself, because not every encoder lets through why it could not. */
+struct sink {
+    int fd, cause; /* cause: errno of the first write that failed */
+};
+
+static gint64 on_write(VipsTargetCustom *t, const void *data, gint64 n, void *arg)
+{
+    struct sink *s = arg;
+    ssize_t r;
+
+    (void)t;
+    do
+        r = write(s->fd, data, (size_t)n);
+    while (r < 0 && errno == EINTR);
+    if (r < 0 && s->cause == 0)
+        s->cause = errno;
+    return r;
+}
+
 static enum image_status write_out(struct picture *p, int out, const struct image_want *want, char *why,
                                    size_t n)
 {
-    VipsTarget *t = vips_target_new_to_descriptor(out);
+    VipsTargetCustom *t = vips_target_custom_new();
+    struct sink s = {.fd = out};
     enum image_status st = IMAGE_OK;
 
+    g_signal_connect(t, "write", G_CALLBACK(on_write), &s);
     errno = 0;
-    if (t == NULL || save(p->image, t, want)) {
+    if (save(p->image, VIPS_TARGET(t), want)) {
         int cause = errno;
 
-        st = cause == ENOSPC || cause == EDQUOT  ? IMAGE_NO_SPACE
-             : cause == EFBIG || cause == ENOMEM ? IMAGE_TOO_LARGE
-                                                 : IMAGE_BROKEN;
-        fail_vips(st, why, n, st == IMAGE_NO_SPACE ? "it cannot be written" : "it cannot be converted");
+        if (s.cause == EFBIG)
+            st = fail(IMAGE_TOO_LARGE, why, n, "what is made of it is too large");
+        else if (s.cause)
+            st = fail(IMAGE_NO_SPACE, why, n, "it cannot be written: %s", strerror(s.cause));
+        else
+            st =
+                fail_vips(cause == ENOMEM ? IMAGE_TOO_LARGE : IMAGE_BROKEN, why, n, "it cannot be converted");
     }
-    VIPS_UNREF(t);
+    g_object_unref(t);
     return st;
 }
 

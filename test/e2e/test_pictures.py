@@ -1,4 +1,5 @@
 """Previews, channels and thumbnails: as ComfyUI and Pillow make them, and hostile files cost nothing but themselves."""
+import array
 import asyncio
 import contextlib
 import io
@@ -6,7 +7,10 @@ import os
 import pathlib
 import shutil
 import signal
+import socket
 import struct
+import subprocess
+import tempfile
 import time
 import zlib
 
@@ -377,6 +381,46 @@ def until(what, seconds=60):
     while not what():
         assert time.monotonic() < deadline
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("op", [1, 2, 3, 4, 5], ids=["webp", "jpeg", "rgb", "alpha", "thumb"])
+def test_a_full_disk_is_not_the_pictures_fault(op):
+    """The helper alone, as the gateway speaks to it (image_wire.h): what is remembered of a broken picture for ever must
+    not be remembered of one that could not be written."""
+    try:
+        program = targets.comfymux("serve").parent / "comfymux-image"
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
+    noise = encoded(Image.effect_noise((1500, 1500), 80).convert("RGB"), "PNG")
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with ours, theirs, tempfile.TemporaryFile() as picture, open("/dev/full", "wb") as full:
+        picture.write(noise)
+        picture.flush()
+        child = subprocess.Popen(["bash", "-c", 'exec "$0" 3<&%d' % theirs.fileno(), program],
+                                 pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL)
+        theirs.close()
+        ours.settimeout(60)
+        magic = struct.unpack("I", ours.recv(512)[:4])[0]
+        ours.sendmsg([struct.pack("IIBBHI", magic, 1, op, 0, 0 if op > 2 else 90, 1024 if op == 5 else 0)],
+                     [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [picture.fileno(), full.fileno()]))])
+        status, = struct.unpack("I", ours.recv(512)[8:12])
+    assert child.wait(60) == 0
+    assert status == 4, "IMAGE_NO_SPACE"
+
+
+def test_a_folder_that_cannot_be_used(tmp_path):
+    """The gateway starts all the same."""
+    (tmp_path / "pictures" / "not-ours").mkdir(parents=True)
+    with gateway(tmp_path) as p:
+
+        async def flow(c):
+            await c.upload("f.png", sources()["rgb.png"])
+            status, headers, body = await view(c, filename="f.png", preview="webp")
+            assert status == 200 and body == sources()["rgb.png"]
+
+        run(p, flow)
+        assert p.said("event=pictures_off reason=.*not-ours")
+    assert (tmp_path / "pictures" / "not-ours").is_dir()
 
 
 def test_a_helper_that_is_killed(shared):
