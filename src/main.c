@@ -22,6 +22,7 @@ static const struct command {
     {"jobs", jobs_main, "list, show, cancel and retry jobs"},
     {"servers", servers_main, "list, add, drain, resume and remove servers"},
     {"config", config_main, "print every configuration key, or check a file"},
+    {"doctor", doctor_main, "can it start here, are the servers reachable, do they differ"},
     {"version", version_main, "print the version"},
 };
 

@@ -375,6 +375,11 @@ static void unknown(struct api *a, struct http_req *req, const char *path, bool 
     http_reply_str(req, 405, "text/plain; charset=utf-8", "405: Method Not Allowed");
 }
 
+static void on_done(int64_t us, void *arg)
+{
+    histogram_add(arg, us);
+}
+
 void api_handle(struct http_req *req, void *arg)
 {
     static const struct api_route *const tables[] = {mux_routes, native_routes};
@@ -395,6 +400,8 @@ void api_handle(struct http_req *req, void *arg)
     path = path_normal(http_req_path(req));
     for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++)
         r = route_find(tables[i], http_req_method_name(req), path, &p, &path_known);
+    if (r == NULL || strstr(r->path, "/events") == NULL) /* a stream lasts as long as its reader wants */
+        http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
     if (r == NULL)
         unknown(a, req, path, path_known);
     else if ((r->flags & API_CHANGES) && !origin_allowed(a, req))
@@ -413,6 +420,7 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
     struct api *a = arg;
 
     mux_count_change(&a->counts, job->s, from);
+    mux_count_time(&a->counts, job->s, from, job->from_at);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
     feed_poke(a->feed);

@@ -4,13 +4,36 @@
 
 #include "api/api.h"
 #include "api/hub.h"
+#include "base/histogram.h"
 #include "base/json.h"
 
 /* What has happened to jobs since the start, for /metrics (mux_metrics.c). */
 struct mux_counts {
     uint64_t accepted, dispatched, requeued, ended[JOB_STATES][JOB_CODES];
+    struct histogram in_state[JOB_STATES]; /* how long jobs were in each live state */
+    struct histogram whole[JOB_STATES];    /* from acceptance to each end */
 };
 void mux_count_change(struct mux_counts *c, const struct job_summary *s, enum job_state from);
+/* from_at: wall ms when it came to that state. */
+void mux_count_time(struct mux_counts *c, const struct job_summary *s, enum job_state from, int64_t from_at);
+
+/* What requests are about, for their latencies: few, so that the number of series stays small. */
+enum api_class {
+    API_SUBMIT,
+    API_UPLOAD,
+    API_FILE,
+    API_OBJECT_INFO,
+    API_HISTORY,
+    API_QUEUE,
+    API_STATUS,
+    API_HEALTH,
+    API_MUX,
+    API_NATIVE,
+    API_OTHER, /* the frontend, and what is passed on */
+    API_CLASSES
+};
+struct api_route;
+enum api_class mux_class_of(const struct api_route *r); /* NULL: OTHER */
 
 struct api {
     struct api_deps d;
@@ -20,7 +43,8 @@ struct api {
     struct windows *windows;
     struct feed *feed;
     struct mux_counts counts;
-    struct packed *packed; /* object_info, compressed */
+    struct histogram requests[API_CLASSES]; /* us until the answer was complete */
+    struct packed *packed;                  /* object_info, compressed */
     bool draining;
 };
 

@@ -4,6 +4,7 @@
 
 #include "api/hub_priv.h"
 #include "base/json.h"
+#include "base/plant.h"
 #include "comfy/history.h"
 
 #define WAITING_BYTES (1u << 20) /* of one job, for a client that is not told yet */
@@ -495,10 +496,7 @@ static void put_error(struct buf *b, const struct job_summary *j, const struct j
         x.current_outputs = error_field(&detail, "current_outputs");
     }
     if (what == NULL)
-        what = e->server
-                   ? xasprintf("%s: %s (server %s, attempt %d)", job_code_name(e->code),
-                               e->message ? e->message : "no reason given", e->server, e->attempt)
-                   : xasprintf("%s: %s", job_code_name(e->code), e->message ? e->message : "no reason given");
+        what = job_error_text(e);
     x.node_id = node ? node : "";
     x.node_type = type ? type : "";
     x.exception_type = kind ? kind : job_code_name(e->code);
@@ -600,7 +598,10 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
     list_init(&o->link);
     o->kind = OUT_STATUS;
     stream_add_out(s, o);
-    event_put_executing(&b, NULL, NULL, j->id);
+    if (PLANTED(LAST_WORD_LOST) && j->state == JOB_FAILED)
+        event_put_status(&b, 0, NULL);
+    else
+        event_put_executing(&b, NULL, NULL, j->id);
     o = out_text(OUT_END, &b);
     o->last = true;
     stream_add_out(s, o);

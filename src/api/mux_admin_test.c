@@ -410,13 +410,14 @@ static void assert_prometheus(const char *text)
             assert_string_equal(name, family);
             if (strcmp(type, "counter") == 0)
                 assert_string_equal(name + strlen(name) - 6, "_total");
-            else
+            else if (strcmp(type, "histogram") != 0)
                 assert_string_equal(type, "gauge");
         } else {
             char *value = strrchr(line, ' '), *end;
 
             assert_int_equal(strncmp(line, family, strlen(family)), 0);
-            assert_true(line[strlen(family)] == ' ' || line[strlen(family)] == '{');
+            assert_true(line[strlen(family)] == ' ' || line[strlen(family)] == '{' ||
+                        strcmp(type, "histogram") == 0);
             assert_non_null(value);
             strtod(value + 1, &end);
             assert_int_equal(*end, '\0');
@@ -461,7 +462,21 @@ static void test_metrics(void **state)
     assert_metric(g, "comfymux_servers{state=\"up\"} 1");
     assert_metric(g, "comfymux_servers{state=\"down\"} 1");
     assert_metric(g, "comfymux_blob_bytes 14");
+    assert_metric(g, "comfymux_blobs 1");
+    assert_metric(g, "comfymux_submit_commit_duration_seconds_count 4");
+    assert_metric(g, "comfymux_job_state_duration_seconds_count{state=\"queued\"} 3");
+    assert_metric(g, "comfymux_job_state_duration_seconds_bucket{state=\"collecting\",le=\"+Inf\"} 1");
+    assert_metric(g, "comfymux_job_duration_seconds_count{state=\"canceled\"} 1");
+    assert_metric(g, "comfymux_http_request_duration_seconds_count{class=\"mux\"} 1");
+    assert_metric(g, "comfymux_http_request_duration_seconds_count{class=\"health\"} 1");
+    assert_metric(g, "comfymux_server_state{server=\"gpu0\",state=\"up\"} 1");
+    assert_metric(g, "comfymux_server_up{server=\"gpu0\"} 1");
+    assert_metric(g, "comfymux_server_prompts{server=\"gpu0\"} 1");
+    assert_non_null(strstr(g->body, "\ncomfymux_job_oldest_waiting_seconds "));
+    assert_non_null(strstr(g->body, "\nprocess_open_fds "));
+    assert_non_null(strstr(g->body, "\nprocess_start_time_seconds "));
     assert_metric(g, "comfymux_store_jobs_finished 2");
+    assert_metric(g, "comfymux_store_memory_bytes 0");
     assert_metric(g, "comfymux_websockets 0");
     assert_non_null(strstr(g->body, "\nprocess_resident_memory_bytes "));
     assert_null(strstr(g->body, "\nprocess_resident_memory_bytes 0\n"));

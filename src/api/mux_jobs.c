@@ -193,9 +193,29 @@ void mux_get_jobs(struct api *a, struct http_req *req, const struct api_params *
 
 /* --- cancel --- */
 
+#define CANCEL_TRIES 3 /* one more is enough */
+
 struct cancel_wait {
     char id[UUID_SIZE];
+    int tries;
 };
+
+static void cancel(struct api *a, struct http_req *req, const char *id, int tries);
+
+/* Live after all: its submit came between the question to the runner and the one to the store. Now the runner knows it. */
+static void on_cancel_read(struct api *a, struct http_req *req, struct job_record **rec, void *arg)
+{
+    int tries = (int)(intptr_t)arg;
+
+    if (mux_missing(req, rec))
+        return;
+    if (!JOB_STATE_LIVE((*rec)->s.state))
+        mux_reply_record(a, req, 200, *rec);
+    else if (tries < CANCEL_TRIES)
+        cancel(a, req, (*rec)->s.id, tries + 1);
+    else
+        api_error(req, 503, "not_ready", "the job cannot be canceled at this moment", NULL);
+}
 
 /* It has ended, one way or the other: the record says which. */
 static void on_canceled(bool canceled, void *arg)
@@ -207,26 +227,29 @@ static void on_canceled(bool canceled, void *arg)
 
     (void)canceled;
     if (req)
-        api_load(a, req, c.id, JOB_PART_RECORD, on_one, NULL);
+        api_load(a, req, c.id, JOB_PART_RECORD, on_cancel_read, (void *)(intptr_t)c.tries);
+}
+
+static void cancel(struct api *a, struct http_req *req, const char *id, int tries)
+{
+    struct cancel_wait *c = xcalloc(1, sizeof(*c));
+    struct api_wait *w = api_wait_new(a, req);
+
+    memcpy(c->id, id, UUID_SIZE);
+    c->tries = tries;
+    w->extra = c;
+    if (!runner_cancel(a->runner, api_tenant(a, req), c->id, "canceled by the client", on_canceled, w))
+        on_canceled(false, w); /* it does not live here: what the store says is the answer */
 }
 
 void mux_post_cancel(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct cancel_wait *c;
-    struct api_wait *w;
-
     if (mux_starting(a, req))
         return;
-    if (!uuid_is_canonical(p->v[0], strlen(p->v[0]))) {
+    if (uuid_is_canonical(p->v[0], strlen(p->v[0])))
+        cancel(a, req, p->v[0], 1);
+    else
         mux_load(a, req, p->v[0], JOB_PART_RECORD, on_one, NULL);
-        return;
-    }
-    c = xcalloc(1, sizeof(*c));
-    memcpy(c->id, p->v[0], UUID_SIZE);
-    w = api_wait_new(a, req);
-    w->extra = c;
-    if (!runner_cancel(a->runner, api_tenant(a, req), c->id, "canceled by the client", on_canceled, w))
-        on_canceled(false, w); /* it does not live: what the store says is the answer */
 }
 
 /* --- outputs --- */

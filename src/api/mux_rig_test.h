@@ -194,9 +194,9 @@ static inline int op_can_run(struct fleet *f, unsigned index, const char *need)
     return !reg_of(f)->cannot_run;
 }
 
-static inline void op_result(struct fleet *f, const char *server, enum job_code code)
+static inline void op_result(struct fleet *f, const char *server, enum job_code code, enum fleet_blame blame)
 {
-    (void)f, (void)server, (void)code;
+    (void)f, (void)server, (void)code, (void)blame;
 }
 
 static inline void op_listen(struct fleet *f, const struct fleet_listener *l, void *arg)

@@ -61,7 +61,7 @@ static void put_server(struct jsonw *w, const struct fleet_view *f, const struct
     jsonw_kstr(w, "name", s->name);
     jsonw_kstr(w, "url", s->url);
     jsonw_kstr(w, "state", fleet_state_name(s->state));
-    jsonw_kstr(w, "reason", s->reason);
+    jsonw_kstr(w, "reason", s->reason && s->reason[0] ? s->reason : NULL);
     jsonw_kint(w, "depth", s->depth);
     jsonw_kspan(w, "tags", s->tags ? (struct json){s->tags, strlen(s->tags)} : (struct json){"[]", 2});
     jsonw_key(w, "running");
@@ -138,7 +138,7 @@ static void refuse(struct http_req *req, enum registry_end end, const char *why)
         int status;
         const char *code, *message;
     } ends[] = {
-        [REGISTRY_EXISTS] = {409, "conflict", "there is a server of this name already"},
+        [REGISTRY_EXISTS] = {409, "conflict", "there is such a server already"},
         [REGISTRY_NO_SERVER] = {404, "not_found", "there is no server of this name"},
         [REGISTRY_BUSY] =
             {409, "conflict",
@@ -147,7 +147,8 @@ static void refuse(struct http_req *req, enum registry_end end, const char *why)
         [REGISTRY_BAD] = {400, "bad_request", "this server cannot be added"},
         [REGISTRY_FAILED] = {503, "storage_failed", "the change could not be stored"},
     };
-    bool ours = end == REGISTRY_BAD || end == REGISTRY_FAILED; /* the registry knows best what is wrong */
+    /* The registry knows best what is wrong. */
+    bool ours = end == REGISTRY_EXISTS || end == REGISTRY_BAD || end == REGISTRY_FAILED;
 
     if (end == REGISTRY_FAILED)
         http_set(req, "Retry-After", "5");

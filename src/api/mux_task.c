@@ -7,29 +7,14 @@
 
 #include "api/mux.h"
 
-/* --- what is said about each code --- */
-
-static const struct {
-    int result; /* status of GET /result */
-    const char *sentence;
-} codes[JOB_CODES] = {
-    [JOB_NO_CAPABLE_SERVER] = {422, "No server has all that this workflow needs"},
-    [JOB_VALIDATION_FAILED] = {422, "The workflow is not valid"},
-    [JOB_SERVER_REJECTED] = {422, "The server did not take the workflow"},
-    [JOB_EXECUTION_ERROR] = {422, "A node of the workflow failed"},
-    [JOB_OUT_OF_MEMORY] = {422, "The server ran out of memory"},
-    [JOB_INTERRUPTED] = {502, "Someone stopped the job on its server"},
-    [JOB_SERVER_LOST] = {502, "The server stopped answering"},
-    [JOB_SERVER_RESTARTED] = {502, "The server was restarted while the job was on it"},
-    [JOB_STALLED] = {502, "The job made no progress"},
-    [JOB_DISPATCH_FAILED] = {502, "The job could not be sent to a server"},
-    [JOB_HISTORY_UNAVAILABLE] = {502, "The server's history could not be read"},
-    [JOB_HISTORY_MISSING] = {502, "The server's history does not hold the job"},
-    [JOB_OUTPUT_UNAVAILABLE] = {502, "An output could not be fetched from the server"},
-    [JOB_OUTPUT_UNRECOGNISED] = {422, "The outputs are of no kind that can be stored"},
-    [JOB_STORAGE_FAILED] = {500, "The outputs could not be stored"},
-    [JOB_CODE_EXPIRED] = {410, "The job waited longer than it was allowed to"},
-    [JOB_CODE_CANCELED] = {409, "The job was canceled"},
+/* Status of GET /result. */
+static const int result_of[JOB_CODES] = {
+    [JOB_NO_CAPABLE_SERVER] = 422,  [JOB_VALIDATION_FAILED] = 422,   [JOB_SERVER_REJECTED] = 422,
+    [JOB_EXECUTION_ERROR] = 422,    [JOB_OUT_OF_MEMORY] = 422,       [JOB_INTERRUPTED] = 502,
+    [JOB_SERVER_LOST] = 502,        [JOB_SERVER_RESTARTED] = 502,    [JOB_STALLED] = 502,
+    [JOB_DISPATCH_FAILED] = 502,    [JOB_HISTORY_UNAVAILABLE] = 502, [JOB_HISTORY_MISSING] = 502,
+    [JOB_OUTPUT_UNAVAILABLE] = 502, [JOB_OUTPUT_UNRECOGNISED] = 422, [JOB_STORAGE_FAILED] = 500,
+    [JOB_CODE_EXPIRED] = 410,       [JOB_CODE_CANCELED] = 409,
 };
 
 #define NO_IMAGE_STATUS 422
@@ -95,16 +80,15 @@ static void answer_failed(struct answer *t)
 {
     const struct job_error *e = &t->rec->error;
     enum job_code code = e->code ? e->code : t->rec->s.code;
-    const char *sentence = codes[code].sentence ? codes[code].sentence : "The job failed";
+    char *text = job_error_text(e->code ? e : &(struct job_error){.code = code});
 
     t->failed = code != JOB_CODE_CANCELED;
     t->canceled = !t->failed;
     t->code = job_code_name(code);
-    t->result = codes[code].result ? codes[code].result : 500;
-    buf_puts(&t->message, sentence);
-    buf_puts(&t->cause, e->message && e->message[0] ? e->message : sentence);
-    if (e->message && e->message[0])
-        buf_printf(&t->message, ": %s", e->message);
+    t->result = result_of[code] ? result_of[code] : 500;
+    buf_puts(&t->message, e->message && e->message[0] ? e->message : job_code_sentence(code));
+    buf_puts(&t->cause, text);
+    free(text);
 }
 
 static void answer_done(struct answer *t)

@@ -311,6 +311,47 @@ static void test_cancel_left(void **state)
     assert_at(g, "state", "canceled");
 }
 
+static void on_canceled(bool canceled, void *arg)
+{
+    *(int *)arg = canceled;
+}
+
+/* Asked for while its submit is on the way to the disk; and while the process stops, which answers those who wait. */
+static void test_cancel_at_the_edges(void **state)
+{
+    struct rig *g = *state;
+    struct bytes *graph = bytes_of("{\"1\": {}}"), *answer = bytes_of("{}");
+    struct store_submit in = {.id = ID(1),
+                              .tenant = "default",
+                              .note = "accepted",
+                              .graph = graph,
+                              .answer = answer,
+                              .created_at = T0};
+    int submitted = 0, canceled = -1, stopped = -1;
+
+    g->held = true;
+    assert_true(runner_submit(g->runner, &in, rig_submitted, &submitted));
+    assert_false(runner_cancel(g->runner, "somebody", ID(1), "why", on_canceled, &canceled));
+    assert_true(runner_cancel(g->runner, "default", ID(1), "why", on_canceled, &canceled));
+    assert_true(runner_cancel(g->runner, "default", ID(1), "why", NULL, NULL));
+    client_send(g, "POST", URL ID(1) "/cancel", "", "");
+    rig_turn(g);
+    g->held = false;
+    UNTIL(g, canceled >= 0);
+    assert_int_equal(submitted, 1);
+    assert_int_equal(canceled, 1);
+    assert_int_equal(client_answer(g), 200);
+    assert_at(g, "state", "canceled");
+    rig_submit(g, ID(2));
+    g->held = true;
+    assert_true(runner_cancel(g->runner, "default", ID(2), "why", on_canceled, &stopped));
+    runner_stop(g->runner);
+    assert_int_equal(stopped, 0);
+    assert_false(runner_cancel(g->runner, "default", ID(2), "why", on_canceled, &stopped));
+    bytes_unref(graph);
+    bytes_unref(answer);
+}
+
 /* --- retry --- */
 
 static void store_failed(struct rig *g, const char *id)
@@ -642,6 +683,7 @@ int main(void)
         T(cancel),
         T(cancel_errors),
         T(cancel_left),
+        T(cancel_at_the_edges),
         T(retry),
         T(retry_events),
         T(retry_errors),

@@ -12,22 +12,47 @@
 #include "comfy/prompt_request.h"
 #include "comfy/validate.h"
 
+#define JUDGE_ON_LOOP (64u << 10) /* bytes; a longer prompt is judged on a worker */
+
 /* One submit on its way: the request, its parts, and what was found out about it. */
 struct submit {
     struct api *a;
     struct http_req
         *req; /* NULL: the client has left; the job is kept all the same once it was given to the store */
     struct bytes *text;
+    struct work work;          /* judge(), for a long text */
+    struct fleet_known *fleet; /* NULL: no server has ever been known */
+    size_t nodes_max;
     struct prompt_request r;
     struct graph *g;
     struct validate_result v;
     bool validated;
+    struct buf refusal; /* the body of a 400; empty: it may be accepted */
     uint32_t flags;
     struct buf need;
+    uint8_t body_hash[BLAKE3_LEN];
     struct inputs *inputs;
     char id[UUID_SIZE];
     char *tenant, *window;
 };
+
+/* What the fleet can do, as it was when the prompt came. Unchanged from then on, so any thread may read it. */
+#define SERVERS 256
+struct fleet_known {
+    struct object_view *view;
+    struct server_set among; /* the servers whose word counts: configured and known */
+    char *names[SERVERS];    /* names[i] is server i's */
+};
+
+static void fleet_known_free(struct fleet_known *f)
+{
+    if (f == NULL)
+        return;
+    object_view_unref(f->view);
+    for (size_t i = 0; i < SERVERS; i++)
+        free(f->names[i]);
+    free(f);
+}
 
 static void submit_free(struct submit *s)
 {
@@ -37,7 +62,9 @@ static void submit_free(struct submit *s)
     graph_free(&s->g);
     if (s->validated)
         validate_result_fini(&s->v);
+    buf_free(&s->refusal);
     buf_free(&s->need);
+    fleet_known_free(s->fleet);
     inputs_free(&s->inputs);
     bytes_unref(s->text);
     free(s->tenant);
@@ -68,56 +95,88 @@ static void refuse(struct submit *s, int status, const char *type, const char *m
     submit_free(s);
 }
 
-/* --- validation --- */
+/* --- what the fleet can do --- */
 
-#define SERVERS 256
-
-/* The servers whose word counts: configured and known. names[i] is server i's. */
-static bool known_servers(struct api *a, struct server_set *among, const char *names[SERVERS])
+static struct fleet_known *fleet_known(struct api *a)
 {
+    struct object_view *view = registry_view(a->d.registry);
     struct fleet_server v[SERVERS];
     size_t n = fleet_servers(registry_fleet(a->d.registry), v, SERVERS);
+    struct fleet_known *f = xcalloc(1, sizeof(*f));
     bool any = false;
 
-    memset(among, 0, sizeof(*among));
     for (size_t i = 0; i < n && i < SERVERS; i++) {
-        names[v[i].index] = v[i].name;
+        f->names[v[i].index] = xstrdup(v[i].name);
         if (v[i].known) {
-            server_set_add(among, v[i].index);
+            server_set_add(&f->among, v[i].index);
             any = true;
         }
     }
-    return any;
+    if (view == NULL || !any) {
+        fleet_known_free(f);
+        return NULL;
+    }
+    f->view = object_view_ref(view);
+    return f;
 }
 
-/* False: it has been refused. */
-static bool validate(struct submit *s)
-{
-    struct object_view *view = registry_view(s->a->d.registry);
-    struct validate_opts opts = {.dialect = VALIDATE_NEW, .targets = s->r.targets};
-    const char *names[SERVERS] = {NULL};
-    struct server_set among, can;
-    struct buf b = BUF_INIT;
+/* --- judging: pure, on the loop thread or on a worker --- */
 
-    if (view == NULL || !known_servers(s->a, &among, names)) {
+static void judge_refuse(struct submit *s, struct prompt_error *e)
+{
+    prompt_error_put_body(&s->refusal, e, NULL);
+    prompt_error_fini(e);
+}
+
+static void judge_graph(struct submit *s)
+{
+    struct validate_opts opts = {.dialect = VALIDATE_NEW, .targets = s->r.targets};
+    const struct fleet_known *f = s->fleet;
+    struct server_set can;
+
+    if (f == NULL) {
         s->flags |= JOB_F_UNVALIDATED;
-        return true;
+        return;
     }
-    validate_fleet(s->g, view, &among, names, &opts, &s->v, &can);
+    validate_fleet(s->g, f->view, &f->among, (const char *const *)f->names, &opts, &s->v, &can);
     s->validated = true;
     if (!s->v.ok) {
-        validate_put_body(&b, &s->v);
-        log_info(LOG_S("event", "prompt_refused"), LOG_S("client", s->r.client_id),
-                 LOG_S("reason", s->v.error.type));
-        api_reply_json(s->req, 400, &b);
-        s->req = NULL;
-        submit_free(s);
-        return false;
+        validate_put_body(&s->refusal, &s->v);
+        return;
     }
-    if (object_view_is_paid(view, s->g))
+    if (object_view_is_paid(f->view, s->g))
         s->flags |= JOB_F_PAID;
-    object_need_put(&s->need, view, s->g);
-    return true;
+    object_need_put(&s->need, f->view, s->g);
+}
+
+static void hash_body(struct submit *s)
+{
+    blake3_hasher h;
+
+    blake3_hasher_init(&h);
+    blake3_hasher_update(&h, s->text->data, s->text->len);
+    blake3_hasher_finalize(&h, s->body_hash, BLAKE3_LEN);
+}
+
+static void judge(struct submit *s)
+{
+    struct prompt_error pe = {0};
+    struct err e;
+
+    if (prompt_request_parse(s->text->data, s->text->len, &s->r, &pe) < 0) {
+        memset(&s->r, 0, sizeof(s->r));
+        judge_refuse(s, &pe);
+        return;
+    }
+    s->g = graph_new(s->r.prompt, s->nodes_max, &e);
+    if (s->g == NULL) {
+        prompt_error_set(&pe, "invalid_prompt", "Cannot execute because the prompt is not a graph", e.msg);
+        judge_refuse(s, &pe);
+        return;
+    }
+    judge_graph(s);
+    if (s->refusal.len == 0)
+        hash_body(s);
 }
 
 /* --- what is kept --- */
@@ -224,15 +283,6 @@ static void on_submitted(const struct store_submitted *res, void *arg)
                res->status == STORE_FULL ? "no space left on the device" : "the store could not write");
 }
 
-static void hash_body(const struct submit *s, uint8_t out[BLAKE3_LEN])
-{
-    blake3_hasher h;
-
-    blake3_hasher_init(&h);
-    blake3_hasher_update(&h, s->text->data, s->text->len);
-    blake3_hasher_finalize(&h, out, BLAKE3_LEN);
-}
-
 static void give(struct submit *s)
 {
     struct json g = graph_text(s->g);
@@ -257,7 +307,7 @@ static void give(struct submit *s)
                               .note = "accepted"};
     bool taken;
 
-    hash_body(s, in.body_hash);
+    memcpy(in.body_hash, s->body_hash, BLAKE3_LEN);
     hub_expect(s->a->hub, s->id);
     taken = runner_submit(s->a->runner, &in, on_submitted, s);
     bytes_unref(in.graph);
@@ -294,33 +344,50 @@ static void on_abort(struct http_req *req, void *arg)
         submit_free(s);
 }
 
-static void on_body(struct http_req *req, struct bytes *body, void *arg)
+static void judged(struct submit *s)
 {
-    struct submit *s = arg;
-    struct prompt_error pe = {0};
-    struct err e;
-
-    (void)req;
-    s->text = bytes_ref(body);
-    if (prompt_request_parse(body->data, body->len, &s->r, &pe) < 0) {
-        memset(&s->r, 0, sizeof(s->r));
-        reply_error(s, 400, &pe);
-        prompt_error_fini(&pe);
+    if (s->req && s->refusal.len) {
+        log_info(LOG_S("event", "prompt_refused"), LOG_S("client", s->r.client_id),
+                 LOG_S("reason", s->validated ? s->v.error.type : "bad request"));
+        api_reply_json(s->req, 400, &s->refusal);
+        s->req = NULL;
+    }
+    if (s->req == NULL) {
         submit_free(s);
         return;
     }
-    s->g = graph_new(s->r.prompt, (size_t)s->a->cfg.nodes_max, &e);
-    if (s->g == NULL) {
-        refuse(s, 400, "invalid_prompt", "Cannot execute because the prompt is not a graph", e.msg);
-        return;
-    }
-    if (!validate(s))
-        return;
     if (s->r.prompt_id[0])
         memcpy(s->id, s->r.prompt_id, UUID_SIZE);
     else
         uuid_v7(s->a->d.clock, s->id);
     s->inputs = inputs_find(s->a, s->tenant, s->g, on_inputs, s);
+}
+
+static void run_judge(struct work *w)
+{
+    judge(container_of(w, struct submit, work));
+}
+
+static void on_judged(struct work *w)
+{
+    judged(container_of(w, struct submit, work));
+}
+
+static void on_body(struct http_req *req, struct bytes *body, void *arg)
+{
+    struct submit *s = arg;
+
+    (void)req;
+    s->text = bytes_ref(body);
+    s->fleet = fleet_known(s->a);
+    s->nodes_max = (size_t)s->a->cfg.nodes_max;
+    if (body->len <= JUDGE_ON_LOOP) {
+        judge(s);
+        judged(s);
+    } else {
+        s->work = (struct work){.run = run_judge, .done = on_judged};
+        workers_submit(s->a->d.workers, &s->work);
+    }
 }
 
 void native_post_prompt(struct api *a, struct http_req *req, const struct api_params *p)

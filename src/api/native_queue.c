@@ -365,29 +365,48 @@ static void interrupt_running(struct interrupt *i, const struct http_req *req, c
         runner_each(i->a->runner, interrupt_one, i);
 }
 
+/* Absent, null and "" are no name (*out stays NULL); false: it is named in a way that is not understood. */
+static bool take_name(struct json body, const char *key, char **out)
+{
+    struct json v = json_get(body, key);
+
+    if (json_is_null(v) || json_str_eq(v, ""))
+        return true;
+    *out = json_strdup(v);
+    return *out != NULL;
+}
+
+static void interrupt_named(struct interrupt *i, struct http_req *req, const char *id, const char *client)
+{
+    struct runner_job_view v;
+
+    i->m = many_new(i->a, req);
+    if (id == NULL)
+        interrupt_running(i, req, client && client[0] ? client : NULL);
+    else if (runner_find(i->a->runner, id, &v) && v.s->state != JOB_COLLECTING)
+        many_cancel(i->m, i->a, i->tenant, id, "interrupted by the client");
+    many_done(i->m);
+}
+
 static void on_interrupt_body(struct http_req *req, struct bytes *body, void *arg)
 {
     struct interrupt i = {.a = arg, .tenant = api_tenant(arg, req)};
-    char *id = NULL, *client = api_query(req, "clientId");
+    char *id = NULL, *named = NULL, *client = api_query(req, "clientId");
     struct json whole = {0};
-    struct runner_job_view v;
 
     http_on_abort(req, NULL, NULL);
-    /* As the stock route: what cannot be parsed is no body. */
+    /* As the stock route: what cannot be parsed is no body. What names something, but not so that it is understood, must
+     * not stop everything. */
     if (body->len && json_check(body->data, body->len, NULL, &whole, NULL) < 0)
         whole = (struct json){0};
-    id = json_strdup(json_get(whole, "prompt_id"));
-    if (client == NULL)
-        client = json_strdup(json_get(whole, "client_id"));
-    i.m = many_new(i.a, req);
-    if (id && runner_find(i.a->runner, id, &v)) {
-        if (v.s->state != JOB_COLLECTING)
-            many_cancel(i.m, i.a, i.tenant, id, "interrupted by the client");
-    } else if (id == NULL) {
-        interrupt_running(&i, req, client && client[0] ? client : NULL);
-    }
-    many_done(i.m);
+    if (whole.p && json_type(whole) != JSON_OBJECT)
+        native_bad_body(req, "not an object");
+    else if (!take_name(whole, "prompt_id", &id) || !take_name(whole, "client_id", &named))
+        native_bad_body(req, "prompt_id and client_id are strings");
+    else
+        interrupt_named(&i, req, id, client ? client : named);
     free(id);
+    free(named);
     free(client);
 }
 

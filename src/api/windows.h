@@ -10,7 +10,7 @@
 struct windows;
 
 #define WINDOWS_MAX 10000
-#define WINDOWS_JOBS 20000  /* of all windows together */
+#define WINDOWS_JOBS 5000   /* of all windows together */
 #define WINDOWS_CLIENTS 64  /* of one window */
 #define WINDOWS_ID_MAX 1024 /* bytes of an id; a window of a longer one is not listed */
 

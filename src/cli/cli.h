@@ -6,6 +6,7 @@ int serve_main(int argc, char **argv);
 int run_main(int argc, char **argv);
 int jobs_main(int argc, char **argv);
 int servers_main(int argc, char **argv);
+int doctor_main(int argc, char **argv);
 int config_main(int argc, char **argv);
 
 #endif

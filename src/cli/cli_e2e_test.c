@@ -191,7 +191,11 @@ static void on_get(struct http_req *r, const char *path)
         reply(r, 200,
               "{\"servers\": [{\"name\": \"gpu7\", \"url\": \"http://10.0.0.7:8188\", \"state\": \"up\", "
               "\"reason\": null, \"depth\": 2, \"tags\": [\"big\", \"x\"], \"running\": [\"a\"], "
-              "\"queue\": 3, \"version\": \"0.3.64\", \"nodes\": 503}]}");
+              "\"queue\": 3, \"version\": \"0.3.64\", \"nodes\": 503}, "
+              "{\"name\": \"gpu8\", \"url\": \"http://10.0.0.8:8188\", \"state\": \"fenced\", \"reason\": "
+              "\"it answers, but runs nothing although prompts wait: its worker is dead or stuck, it needs a "
+              "restart\", \"depth\": 1, \"tags\": [], \"running\": [], \"queue\": null, "
+              "\"version\": \"0.3.64\", \"nodes\": 503}]}");
     } else if (!t.s.bare && n) {
         on_output(r, atoi(n + 9));
     } else if (!t.s.bare && strncmp(path, "/mux/v1/jobs/", 13) == 0 && t.id[0] && strstr(path, t.id)) {
@@ -736,10 +740,13 @@ static void jobs_and_servers_are_shown(void **state)
     assert_int_equal(cli("jobs", "cancel", t.id, NULL), 0);
     assert_string_equal(buf_str(&t.out), "01a201c7-2464-71b3-8e70-09d69113f203 canceled\n");
     assert_int_equal(cli("servers", NULL), 0);
-    assert_string_equal(
-        buf_str(&t.out),
-        "NAME  STATE  DEPTH  RUNNING  QUEUE  NODES  VERSION  TAGS   URL                   REASON\n"
-        "gpu7  up     2      1        3      503    0.3.64   big,x  http://10.0.0.7:8188  -\n");
+    assert_string_equal(buf_str(&t.out),
+                        "NAME  STATE   JOBS  QUEUE  NODES  VERSION  TAGS   URL\n"
+                        "gpu7  up      1/2   3      503    0.3.64   big,x  http://10.0.0.7:8188\n"
+                        "gpu8  fenced  0/1   -      503    0.3.64   -      http://10.0.0.8:8188\n"
+                        "\n"
+                        "gpu8: it answers, but runs nothing although prompts wait: its worker is dead or\n"
+                        "    stuck, it needs a restart\n");
     assert_int_equal(cli("servers", "add", "gpu9=http://10.0.0.9", "--depth", "3", "--tag", "a", NULL), 0);
     assert_said(&t.bodies,
                 "{\"url\": \"http://10.0.0.9\", \"name\": \"gpu9\", \"depth\": 3, \"tags\": [\"a\"]}\n");

@@ -285,7 +285,7 @@ void run_follow_record(struct run_job *j, struct bytes *body, struct json record
     if (j->phase == RUN_FETCHING)
         run_outputs_find(j);
     if (j->phase == RUN_CANCELED && j->run->stage == RUN_STAGE_JOBS)
-        run_job_fail(j, "canceled", "someone canceled it");
+        take_failure(j, json_get(record, "error"), "canceled");
 }
 
 /* An event may have come while the answer was under way. */

@@ -49,7 +49,8 @@ int serve_read_config(struct config *to, const struct serve_flags *f, struct buf
 
 struct registry_config serve_registry_config(const struct config *c)
 {
-    return (struct registry_config){.connect_ms = c->timeout.connect, .output_ms = c->timeout.output};
+    return (struct registry_config){
+        .connect_ms = c->timeout.connect, .output_ms = c->timeout.output, .stall_ms = c->timeout.stall};
 }
 
 struct runner_config serve_runner_config(const struct config *c)

@@ -42,11 +42,44 @@ static void add_number(struct table *t, struct json v)
         table_add(t, NULL);
 }
 
+static void put_tags(struct json tags, struct buf *out)
+{
+    struct json_iter it = json_iter(tags);
+    struct json tag;
+
+    while (json_next(&it, NULL, &tag)) {
+        if (out->len)
+            buf_putc(out, ',');
+        json_str(tag, out);
+    }
+}
+
+/* A name and what there is to say, in lines of at most width columns. */
+static void put_reason(const char *name, const char *reason, int width, struct buf *out)
+{
+    size_t at = strlen(name) + 1, most = width > 40 ? (size_t)width : 40;
+
+    buf_printf(out, "%s:", name);
+    for (const char *word = reason; *word; word += strspn(word, " ")) {
+        size_t n = strcspn(word, " ");
+
+        if (at + 1 + n > most) {
+            buf_puts(out, "\n   ");
+            at = 3;
+        }
+        buf_printf(out, " %.*s", (int)n, word);
+        at += 1 + n;
+        word += n;
+    }
+    buf_putc(out, '\n');
+}
+
+/* The reasons stand below, where there is room for them in a narrow window. */
 static void put_list(struct json root, const struct cli_term *term, struct buf *out)
 {
-    static const char *const heads[] = {"NAME",  "STATE",   "DEPTH", "RUNNING", "QUEUE",
-                                        "NODES", "VERSION", "TAGS",  "URL",     "REASON"};
+    static const char *const heads[] = {"NAME", "STATE", "JOBS", "QUEUE", "NODES", "VERSION", "TAGS", "URL"};
     struct json_iter it = json_iter(json_get(root, "servers"));
+    struct buf reasons = BUF_INIT;
     struct table t;
     struct json s;
 
@@ -55,25 +88,21 @@ static void put_list(struct json root, const struct cli_term *term, struct buf *
         char *name = remote_text(s, "name"), *state = remote_text(s, "state"),
              *version = remote_text(s, "version"), *url = remote_text(s, "url"),
              *reason = remote_text(s, "reason");
-        struct json_iter tags = json_iter(json_get(s, "tags"));
         struct buf words = BUF_INIT;
-        struct json tag;
+        int64_t depth = 0;
 
+        json_int(json_get(s, "depth"), &depth);
+        put_tags(json_get(s, "tags"), &words);
         table_add(&t, name);
         table_add(&t, state);
-        add_number(&t, json_get(s, "depth"));
-        table_addf(&t, "%zu", json_count(json_get(s, "running")));
+        table_addf(&t, "%zu/%lld", json_count(json_get(s, "running")), (long long)depth);
         add_number(&t, json_get(s, "queue"));
         add_number(&t, json_get(s, "nodes"));
         table_add(&t, version);
-        while (json_next(&tags, NULL, &tag)) {
-            if (words.len)
-                buf_putc(&words, ',');
-            json_str(tag, &words);
-        }
         table_add(&t, buf_str(&words));
         table_add(&t, url);
-        table_add(&t, reason);
+        if (reason[0])
+            put_reason(name, reason, term->tty ? term->width : 80, &reasons);
         buf_free(&words);
         free(name);
         free(state);
@@ -85,6 +114,9 @@ static void put_list(struct json root, const struct cli_term *term, struct buf *
         buf_puts(out, "no servers; 'comfymux servers add URL' adds one\n");
     else
         table_put(&t, term, 1, out);
+    if (reasons.len)
+        buf_printf(out, "\n%s", buf_str(&reasons));
+    buf_free(&reasons);
     table_fini(&t);
 }
 

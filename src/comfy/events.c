@@ -128,13 +128,20 @@ void event_put_with_prompt_id(struct buf *out, const struct event *ev, const cha
     buf_free(&id);
 }
 
-void event_put_history_message(struct buf *out, const struct event *ev)
+void event_put_history_message(struct buf *messages, const char *text, size_t len)
 {
-    buf_putc(out, '[');
-    json_put(out, ev->type);
-    buf_puts(out, ", ");
-    json_put(out, ev->data);
-    buf_putc(out, ']');
+    struct json whole;
+    int bad = json_check(text, len, NULL, &whole, NULL);
+
+    assert(bad == 0);
+    (void)bad;
+    if (messages->len)
+        buf_puts(messages, ", ");
+    buf_putc(messages, '[');
+    json_put(messages, json_get(whole, "type"));
+    buf_puts(messages, ", ");
+    json_put(messages, json_get(whole, "data"));
+    buf_putc(messages, ']');
 }
 
 /* ---- builders ----------------------------------------------------------------------------------------- */

@@ -57,8 +57,9 @@ bool event_is_end(const struct event *ev);
  * progress_state); a message without one is copied, except executing, to which it is added (a stock server
  * leaves it out after a reconnect). */
 void event_put_with_prompt_id(struct buf *out, const struct event *ev, const char *prompt_id);
-/* An element of history's status.messages: ["execution_start", {...}]. */
-void event_put_history_message(struct buf *out, const struct event *ev);
+/* Append a message's text, one of our own making, to the inside of history's status.messages, where it stands
+ * as ["execution_start", {...}]. */
+void event_put_history_message(struct buf *messages, const char *text, size_t len);
 
 /* Builders append one message. prompt_id and node ids are characters, not JSON; times are ms. */
 void event_put_status(struct buf *out, int64_t queue_remaining, const char *sid /* NULL but in the first */);

@@ -113,9 +113,18 @@ static void test_builders(void **state)
     ev = parse(b.data);
     assert_true(event_is_terminal(&ev));
     struct buf h = BUF_INIT;
-    event_put_history_message(&h, &ev);
+    event_put_history_message(&h, b.data, b.len);
     assert_memory_equal(h.data, "[\"execution_error\", {\"prompt_id\"", 32);
     assert_int_equal(json_check(h.data, h.len, NULL, NULL, NULL), 0);
+    buf_clear(&h);
+    buf_clear(&b);
+    event_put_start(&b, "p", 1);
+    event_put_history_message(&h, b.data, b.len);
+    buf_clear(&b);
+    event_put_success(&b, "p", 2);
+    event_put_history_message(&h, b.data, b.len);
+    assert_string_equal(h.data, "[\"execution_start\", {\"prompt_id\": \"p\", \"timestamp\": 1}], "
+                                "[\"execution_success\", {\"prompt_id\": \"p\", \"timestamp\": 2}]");
     buf_free(&h);
     buf_clear(&b);
     event_put_notification(&b, "Waiting for a machine", "p");

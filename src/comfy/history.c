@@ -174,6 +174,14 @@ void history_outputs(const struct history *h, history_output_cb *cb, void *arg)
             return;
 }
 
+void history_put_status(struct buf *out, bool success, const struct buf *messages)
+{
+    buf_printf(out, "{\"status_str\": \"%s\", \"completed\": %s, \"messages\": [",
+               success ? "success" : "error", success ? "true" : "false");
+    buf_put(out, buf_str(messages), messages->len);
+    buf_puts(out, "]}");
+}
+
 /* ---- names -------------------------------------------------------------------------------------------- */
 
 struct rename {

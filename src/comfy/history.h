@@ -57,6 +57,12 @@ void history_outputs(const struct history *h, history_output_cb *cb, void *arg);
 /* The same for one node's output object, as `executed` carries it (null gives nothing). */
 void history_node_outputs(struct json node_id, struct json output, history_output_cb *cb, void *arg);
 
+/* ---- writing ---- */
+
+/* The status of a prompt that has ended, as a server writes it: {"status_str", "completed", "messages"}.
+ * messages: see event_put_history_message(). */
+void history_put_status(struct buf *out, bool success, const struct buf *messages);
+
 /* ---- writing anew ---- */
 
 /* New names for one entry; what stays empty is left as it is. */

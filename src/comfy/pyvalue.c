@@ -139,15 +139,18 @@ static bool number_chars(struct json v, struct buf *out)
     return ok;
 }
 
-static const char *type_name(struct json v)
+const char *py_type_name(struct json v)
 {
     switch (json_type(v)) {
     case JSON_NONE:
     case JSON_NULL: return "NoneType";
+    case JSON_BOOL: return "bool";
+    case JSON_NUMBER: return json_is_int_literal(v) ? "int" : "float";
+    case JSON_STRING: return "str";
     case JSON_ARRAY: return "list";
     case JSON_OBJECT: return "dict";
-    default: return "str";
     }
+    return "";
 }
 
 static bool no(struct buf *why, const char *text, struct json v)
@@ -163,7 +166,7 @@ static bool no(struct buf *why, const char *text, struct json v)
 static bool no_type(struct buf *why, const char *text, struct json v)
 {
     if (why)
-        buf_printf(why, "%s, not '%s'", text, type_name(v));
+        buf_printf(why, "%s, not '%s'", text, py_type_name(v));
     return false;
 }
 
@@ -276,9 +279,22 @@ static int compare_digits(struct json a, struct json b)
     return an ? -c : c;
 }
 
+/* Exact, as in Python: 2**53 + 1 is more than float(2**53 + 1). */
+static int compare_int_float(struct json i, double d)
+{
+    double whole = trunc(d);
+    char digits[400];
+    int c;
+
+    if (isinf(d))
+        return d > 0 ? -1 : 1;
+    c = compare_digits(i, (struct json){digits, (size_t)snprintf(digits, sizeof(digits), "%.0f", whole)});
+    return c ? c : (whole > d) - (whole < d);
+}
+
 bool py_compare(struct json a, struct json b, int *cmp)
 {
-    double x, y;
+    double x = 0, y = 0;
 
     if (!is_number(a) || !is_number(b))
         return false;
@@ -292,7 +308,13 @@ bool py_compare(struct json a, struct json b, int *cmp)
     py_float(b, &y, NULL);
     if (isnan(x) || isnan(y))
         return false;
-    *cmp = (x > y) - (x < y);
+    if (json_is_int_literal(a))
+        *cmp = compare_int_float(a, y);
+    else if (json_is_int_literal(b))
+        *cmp = -compare_int_float(b, x);
+    else
+        *cmp = (x > y) - (x < y);
+    *cmp = (*cmp > 0) - (*cmp < 0);
     return true;
 }
 

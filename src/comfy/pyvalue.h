@@ -14,6 +14,9 @@ void py_put_str(struct buf *out, struct json v);
  * Unicode all is taken for printable. */
 void py_put_repr(struct buf *out, struct json v);
 
+/* type(json.loads(v)).__name__: "NoneType" "int" "dict" ... */
+const char *py_type_name(struct json v);
+
 /* int(json.loads(v)): the value as a JSON number is appended to out. False when Python raises, and then why
  * is str(exception) (may be NULL). */
 bool py_int(struct json v, struct buf *out, struct buf *why);

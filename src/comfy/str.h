@@ -17,6 +17,11 @@ static inline bool str_eq(struct str a, struct str b)
 {
     return a.n == b.n && (a.n == 0 || __builtin_memcmp(a.p, b.p, a.n) == 0);
 }
+/* Of a string that ends in NUL and outlives it. */
+static inline struct str str_of(const char *s)
+{
+    return (struct str){s, __builtin_strlen(s)};
+}
 bool str_is(struct str a, const char *s);
 bool str_starts(struct str a, const char *prefix);
 

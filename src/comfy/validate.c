@@ -39,6 +39,7 @@ struct walk {
 struct raised {
     const char *type;
     struct buf text;
+    char custom[32]; /* what type is, when VALIDATE_INPUTS chose it */
 };
 
 /* ---- errors ------------------------------------------------------------------------------------------- */
@@ -212,6 +213,14 @@ static int raise_py(struct raised *x, const char *type, const char *text)
     return -1;
 }
 
+/* TypeError with the type of v's value in its text. */
+static int raise_type(struct raised *x, const char *before, struct json v, const char *after)
+{
+    raise_py(x, "TypeError", before);
+    buf_printf(&x->text, "%s%s", py_type_name(v), after);
+    return -1;
+}
+
 /* Read the node's inputs in one pass, by the class's numbers. */
 static int open_frame(struct walk *k, size_t node, struct raised *x)
 {
@@ -223,8 +232,9 @@ static int open_frame(struct walk *k, size_t node, struct raised *x)
 
     if (!n->inputs.p)
         return raise_py(x, "KeyError", "'inputs'");
-    if (json_type(n->inputs) != JSON_OBJECT)
-        return raise_py(x, "TypeError", "inputs must be an object");
+    /* "x" in [] or "" is False: a list or string has none of the inputs. */
+    if (cls->n_inputs && json_type(n->inputs) < JSON_STRING)
+        return raise_type(x, "argument of type '", n->inputs, "' is not iterable");
     *f = (struct frame){.node = node, .values = xcalloc(cls->n_inputs, sizeof(struct json))};
     while (json_next(&it, &key, &v)) {
         struct str_pool tmp = {0};
@@ -296,8 +306,7 @@ static int link_source(struct walk *k, struct json id, size_t *source, struct ra
     if (*source != STR_NOWHERE)
         return 0;
     if (json_type(id) == JSON_ARRAY || json_type(id) == JSON_OBJECT)
-        return raise_py(x, "TypeError",
-                        json_type(id) == JSON_ARRAY ? "unhashable type: 'list'" : "unhashable type: 'dict'");
+        return raise_type(x, "unhashable type: '", id, "'");
     py_put_repr(&text, id);
     raise_py(x, "KeyError", text.data);
     buf_free(&text);
@@ -308,11 +317,6 @@ static int link_source(struct walk *k, struct json id, size_t *source, struct ra
 static int link_type(struct walk *k, const struct object_class *source, struct json slot, struct json *type,
                      struct raised *x)
 {
-    static const char *const names[] = {
-        [JSON_NULL] = "NoneType", [JSON_NUMBER] = "float", [JSON_STRING] = "str",
-        [JSON_ARRAY] = "list",    [JSON_OBJECT] = "dict",
-    };
-    char text[80];
     int64_t i = 0;
     int64_t n = (int64_t)source->n_outputs;
 
@@ -320,9 +324,7 @@ static int link_type(struct walk *k, const struct object_class *source, struct j
     if (json_type(slot) == JSON_BOOL) {
         i = json_is_true(slot);
     } else if (!json_is_int_literal(slot)) {
-        snprintf(text, sizeof(text), "tuple indices must be integers or slices, not %s",
-                 names[json_type(slot)]);
-        return raise_py(x, "TypeError", text);
+        return raise_type(x, "tuple indices must be integers or slices, not ", slot, "");
     } else if (!json_int(slot, &i)) {
         i = INT64_MAX;
     }
@@ -465,6 +467,8 @@ static int check_link(struct walk *k, struct frame *f, const struct object_input
     }
     if (k->nodes[source].state == V_OPEN) {
         cycle(k, source);
+    } else if (k->nodes[source].state == V_NEW && k->c.o->depth && k->depth > k->c.o->depth) {
+        done(k, source, true);
     } else if (k->nodes[source].state == V_NEW) {
         if (open_frame(k, source, x) == 0)
             return 1;
@@ -497,8 +501,11 @@ static int check_custom(struct walk *k, size_t node, struct raised *x)
         jsonw_strn(&w, buf_str(&input), input.len);
         verror_end(&k->c, &v->errors, &w);
     }
-    if (verdict == 3)
-        raise_py(x, "RuntimeError", buf_str(&why));
+    if (verdict == 3) {
+        raise_py(x, NULL, buf_str(&why));
+        snprintf(x->custom, sizeof(x->custom), "%s", buf_str(&input));
+        x->type = x->custom;
+    }
     buf_free(&input);
     buf_free(&why);
     buf_free(&details);

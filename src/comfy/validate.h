@@ -21,7 +21,7 @@ enum validate_dialect {
 };
 
 /* VALIDATE_INPUTS of a node's class. 0: valid, or the class has none; 1: it returned text (put into why); 2:
- * it returned False; 3: it raised (message in why, type RuntimeError). `input` is the input it speaks of. */
+ * it returned False; 3: it raised (message in why). `input` is the input it speaks of, or what type it raised. */
 typedef int validate_custom_cb(void *arg, const struct graph *g, size_t node, const struct object_class *c,
                                struct buf *input, struct buf *why);
 
@@ -31,6 +31,8 @@ struct validate_opts {
      * ComfyUI's own classes and not where they check themselves; types of links only into own classes; the
      * slot only of links out of own ones: custom classes may allow more than they show. */
     bool strict;
+    unsigned depth; /* links that the server follows into each other before Python's recursion ends: then it
+                       refuses without a word. 0: no bound */
     struct json targets;        /* partial_execution_targets, or none */
     validate_custom_cb *custom; /* or NULL */
     void *custom_arg;

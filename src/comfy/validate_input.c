@@ -179,7 +179,6 @@ void validate_literal(struct vctx *c, const struct object_class *cls, const stru
 {
     struct json given = value, inner = json_get(value, "__value__");
     struct buf to = BUF_INIT, why = BUF_INIT;
-    size_t before = ve->n;
     bool changed;
 
     if (inner.p) /* how the frontend wraps a list, which otherwise would be a link */
@@ -191,9 +190,10 @@ void validate_literal(struct vctx *c, const struct object_class *cls, const stru
 
         if (limits && !out_of_range(c, ve, in, value) && has_checked_list(c, in))
             check_choice(c, ve, in, value);
-        if (c->o->coerce && ve->n == before && (value.n != given.n || memcmp(value.p, given.p, given.n) != 0))
-            edits_replace(&c->r->coerced, given, value.p, value.n);
     }
+    /* What is wrong with it shows in what the server keeps of the prompt, too. */
+    if (c->o->coerce && (value.n != given.n || memcmp(value.p, given.p, given.n) != 0))
+        edits_replace(&c->r->coerced, given, value.p, value.n);
     buf_free(&to);
     buf_free(&why);
 }

@@ -40,7 +40,7 @@ static int custom(void *arg, const struct graph *g, size_t node, const struct ob
         return 1;
     }
     if (str_is(c->name, "RaisingValidate") && json_int(json_get(inputs, "value"), &v) && v >= 1 && v <= 3) {
-        buf_puts(input, "value");
+        buf_puts(input, v == 3 ? "RuntimeError" : "value");
         buf_puts(why, v == 1 ? "value must not be 1" : v == 3 ? "validator blew up" : "");
         return (int)v;
     }
@@ -442,7 +442,9 @@ static void test_links(void **state)
          "[\"X,IMAGE\", {}], "
          "\"exception_message\": \"'7'\", \"exception_type\": \"KeyError\", \"traceback\": [], "
          "\"linked_node\": [\"1\",0]}}]");
-    says("{\"1\":{\"class_type\":\"Inv\",\"inputs\":[]}" SAVE, stock, false, "inputs must be an object");
+    says("{\"1\":{\"class_type\":\"Inv\",\"inputs\":[]}" SAVE, stock, false, "required_input_missing");
+    says("{\"1\":{\"class_type\":\"Inv\",\"inputs\":5}" SAVE, stock, false,
+         "argument of type 'int' is not iterable");
     says("{\"9\":{\"class_type\":\"Save\"}}", stock, false, "Exception when validating node: 'inputs'");
 }
 

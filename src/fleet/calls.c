@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "comfy/graph.h"
 #include "comfy/prompt_request.h"
 #include "fleet/fleet_priv.h"
@@ -123,6 +124,8 @@ static void submit_end(struct submit *x, enum fleet_submit_end end, int status, 
         return;
     if (x->call.s && end != FLEET_ACCEPTED && end != FLEET_LOST)
         server_release(x->call.s, x->id);
+    else if (x->call.s && end == FLEET_ACCEPTED)
+        watch_witness(x->call.s, x->id, false);
     x->cb(&r, x->arg);
 }
 
@@ -265,7 +268,7 @@ static void submit_post(struct submit *x)
     } else if (!link_is_open(s) || strcmp(x->client_id, s->link.client_id) != 0) {
         submit_end(x, FLEET_REFUSED, 0, NULL, "the socket to the server dropped before it was sent");
     } else {
-        server_hold(s, x->id);
+        server_hold(s, x->id, true);
         body = bytes_new(x->body.data, x->body.len);
         x->call.busy = x->posted = true;
         http_fetch(s->http, "POST", "/prompt", "application/json", body, BODY_MAX, SUBMIT_MS, on_posted, x);
@@ -371,16 +374,27 @@ struct find {
     void *arg;
     char id[UUID_SIZE];
     struct bytes *body;
-    int (*read)(const char *text, size_t n, const char *id);
+    bool look; /* the queue is all that is wanted */
+    int (*read)(const char *text, size_t n, const char *id, struct health_queue *q);
     int place; /* enum fleet_found, -1 the body is not understood */
+    struct health_queue queue;
 };
 
-int queue_find(const char *text, size_t n, const char *id)
+static uint64_t id_sig(struct json item)
+{
+    struct json id = json_at(item, 1);
+
+    return id.p ? hash_bytes(id.p, id.n) : 0;
+}
+
+int queue_find(const char *text, size_t n, const char *id, struct health_queue *q)
 {
     static const char *const keys[] = {"queue_running", "queue_pending"};
     static const enum fleet_found says[] = {FLEET_RUNNING, FLEET_PENDING};
     struct json body, k, item;
+    int place = FLEET_ABSENT;
 
+    *q = (struct health_queue){0};
     if (json_check(text, n, NULL, &body, NULL) < 0 || json_type(body) != JSON_OBJECT)
         return -1;
     for (size_t i = 0; i < ARRAY_LEN(keys); i++) {
@@ -389,17 +403,25 @@ int queue_find(const char *text, size_t n, const char *id)
 
         if (json_type(list) != JSON_ARRAY)
             return -1;
-        while (json_next(&it, &k, &item))
+        while (json_next(&it, &k, &item)) {
+            if (i == 0) {
+                q->running++;
+                q->running_sig += id_sig(item); /* in any order */
+            } else if (q->pending++ == 0) {
+                q->head_sig = id_sig(item); /* a heap: the first is the next */
+            }
             if (json_str_eq(json_at(item, 1), id))
-                return (int)says[i];
+                place = (int)says[i];
+        }
     }
-    return FLEET_ABSENT;
+    return place;
 }
 
-static int history_has(const char *text, size_t n, const char *id)
+static int history_has(const char *text, size_t n, const char *id, struct health_queue *q)
 {
     struct json body;
 
+    (void)q;
     if (json_check(text, n, NULL, &body, NULL) < 0 || json_type(body) != JSON_OBJECT)
         return -1;
     return json_get(body, id).p ? FLEET_ENDED : FLEET_ABSENT;
@@ -419,10 +441,16 @@ static void find_end(struct find *x, const struct fleet_lookup *r)
 
     if (!call_answer(&x->call))
         return;
-    if (s && (r->found == FLEET_ENDED || r->found == FLEET_ABSENT))
-        server_release(s, x->id);
-    else if (s && r->found != FLEET_UNREACHABLE)
-        server_hold(s, x->id);
+    if (s && !x->look) {
+        if (r->found == FLEET_ENDED && server_owes_event(s, x->id))
+            watch_unheard(s);
+        if (r->found == FLEET_ENDED || r->found == FLEET_ABSENT)
+            server_release(s, x->id);
+        else if (r->found != FLEET_UNREACHABLE)
+            server_hold(s, x->id, false);
+        if (r->found != FLEET_ABSENT && r->found != FLEET_UNREACHABLE)
+            watch_witness(s, x->id, r->found == FLEET_ENDED);
+    }
     x->cb(r, x->arg);
 }
 
@@ -436,23 +464,26 @@ static void find_give_up(struct call *c, const char *why)
     find_fail(container_of(c, struct find, call), false, why);
 }
 
-static void find_ask(struct find *x, const char *target, int (*read)(const char *, size_t, const char *));
+typedef int find_read(const char *text, size_t n, const char *id, struct health_queue *q);
+static void find_ask(struct find *x, find_read *read);
 
 static void find_told(struct find *x)
 {
-    char target[16 + UUID_SIZE];
+    bool first = x->read == (PLANTED(HISTORY_BEFORE_QUEUE) ? history_has : queue_find);
 
     bytes_unref(x->body);
     x->body = NULL;
+    if (x->place >= 0 && x->read == queue_find)
+        watch_queue(x->call.s, &x->queue);
     if (x->place < 0) {
         find_fail(x, false,
                   x->read == queue_find ? "the answer of GET /queue is not understood"
                                         : "the answer of GET /history is not understood");
-    } else if (x->read == queue_find && x->place == FLEET_ABSENT) {
-        snprintf(target, sizeof(target), "/history/%s", x->id);
-        find_ask(x, target, history_has);
+    } else if (first && x->place == FLEET_ABSENT && !x->look) {
+        find_ask(x, x->read == queue_find ? history_has : queue_find);
     } else {
-        find_end(x, &(struct fleet_lookup){.found = (enum fleet_found)x->place});
+        find_end(x, &(struct fleet_lookup){.found = (enum fleet_found)x->place,
+                                           .dead = health_worker_dead(&x->call.s->health)});
     }
 }
 
@@ -460,7 +491,7 @@ static void run_find(struct work *w)
 {
     struct find *x = container_of(w, struct find, call.work);
 
-    x->place = x->read(x->body->data, x->body->len, x->id);
+    x->place = x->read(x->body->data, x->body->len, x->id, &x->queue);
 }
 
 static void on_find_read(struct work *w)
@@ -490,25 +521,30 @@ static void on_find_answer(const struct http_answer *a, void *arg)
             call_work(&x->call, run_find, on_find_read);
             return;
         }
-        x->place = x->read(a->body->data, a->body->len, x->id);
+        x->place = x->read(a->body->data, a->body->len, x->id, &x->queue);
         find_told(x);
     }
 }
 
-static void find_ask(struct find *x, const char *target, int (*read)(const char *, size_t, const char *))
+static void find_ask(struct find *x, find_read *read)
 {
+    char target[16 + UUID_SIZE] = "/queue";
+
     x->read = read;
     if (call_unserved(&x->call)) {
         find_end(x, &(struct fleet_lookup){FLEET_UNREACHABLE, .removed = true, .why = NOT_CONFIGURED});
         return;
     }
+    if (read == history_has)
+        snprintf(target, sizeof(target), "/history/%s", x->id);
     x->call.busy = true;
     http_fetch(x->call.s->http, "GET", target, NULL, NULL, BODY_MAX, LOOK_MS, on_find_answer, x);
 }
 
+/* The queue first: what leaves it meanwhile is in history by then. */
 static void on_find(void *arg)
 {
-    find_ask(container_of(arg, struct find, call), "/queue", queue_find);
+    find_ask(container_of(arg, struct find, call), PLANTED(HISTORY_BEFORE_QUEUE) ? history_has : queue_find);
 }
 
 void calls_find(struct fleet *f, const char *server, const char *id, fleet_lookup_cb *cb, void *arg)
@@ -519,6 +555,16 @@ void calls_find(struct fleet *f, const char *server, const char *id, fleet_looku
     x->arg = arg;
     snprintf(x->id, sizeof(x->id), "%s", id);
     call_init(&x->call, container_of(f, struct registry, fleet), server, on_find, find_give_up, find_free);
+}
+
+void calls_look(struct server *s, fleet_lookup_cb *cb, void *arg)
+{
+    struct find *x = xcalloc(1, sizeof(*x));
+
+    x->look = true;
+    x->cb = cb;
+    x->arg = arg;
+    call_init(&x->call, s->r, s->name, on_find, find_give_up, find_free);
 }
 
 /* --- history --- */
@@ -557,6 +603,7 @@ static void on_history(const struct http_answer *a, void *arg)
         return;
     server_note(x->call.s, a->end, a->status, a->why);
     r.answered = a->end == HTTP_CALL_OK || a->end == HTTP_CALL_BAD;
+    r.doubtful = watch_doubtful(x->call.s);
     r.refused = server_refused(a->end, a->why);
     if (a->end != HTTP_CALL_OK) {
         r.status = 0;

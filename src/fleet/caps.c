@@ -21,6 +21,7 @@
 #define AGAIN_FACTOR 20 /* it holds up the server: at most this part of its time */
 #define STATS_AGAIN_MS 10000
 #define STATS_MS 30000
+#define CHANGES_NAMED 5 /* of classes that came, and as many that went */
 
 #define DOC_INFO "object_info"
 #define DOC_TEXT "object_info_text"
@@ -134,19 +135,56 @@ static void caps_store(struct server *s, struct bytes *text)
     bytes_unref(doc);
 }
 
+/* Classes that a has and b has not; the first few are named. */
+static size_t missing_in(const struct object_info *a, const struct object_info *b, char sign,
+                         struct buf *names)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < object_info_count(a); i++) {
+        struct str name = object_info_at(a, i)->name;
+
+        if (object_info_find(b, name))
+            continue;
+        if (n++ < CHANGES_NAMED)
+            buf_printf(names, "%s%c%.*s", names->len ? " " : "", sign, name.n < 64 ? (int)name.n : 64,
+                       name.p);
+    }
+    return n;
+}
+
+/* A restart with other custom nodes, or other models (then the classes are the same and their choices differ). */
+static void tell_changes(struct server *s, const struct object_info *was)
+{
+    struct buf names = BUF_INIT;
+    size_t came, gone;
+
+    if (was == NULL || was == s->caps.info)
+        return;
+    came = missing_in(s->caps.info, was, '+', &names);
+    gone = missing_in(was, s->caps.info, '-', &names);
+    if (came + gone)
+        log_info(LOG_S("server", s->name), LOG_S("event", "nodes_changed"), LOG_I("came", (int64_t)came),
+                 LOG_I("gone", (int64_t)gone), LOG_S("names", buf_str(&names)));
+    else
+        log_info(LOG_S("server", s->name), LOG_S("event", "choices_changed"));
+    buf_free(&names);
+}
+
 static void caps_set(struct server *s, struct object_info *info, const uint8_t hash[BLAKE3_LEN])
 {
     struct caps *c = &s->caps;
     uint8_t old[BLAKE3_LEN];
-    bool had = c->info != NULL;
+    struct object_info *was = c->info;
+    bool had = was != NULL;
 
     memcpy(old, c->hash, BLAKE3_LEN);
-    object_info_ref(info);
-    object_info_unref(c->info);
-    c->info = info;
+    c->info = object_info_ref(info);
     memcpy(c->hash, hash, BLAKE3_LEN);
     log_info(LOG_S("server", s->name), LOG_S("event", "object_info"),
              LOG_I("classes", (int64_t)object_info_count(info)));
+    tell_changes(s, was);
+    object_info_unref(was);
     if (had && memcmp(old, hash, BLAKE3_LEN) != 0)
         drop_text(s->r, old);
     registry_changed(s->r);
@@ -350,6 +388,9 @@ static bool stats_set(struct server *s, struct bytes *text)
         return false;
     version = json_strdup(json_get(json_get(v, "system"), "comfyui_version"));
     if (version && strcmp(version, s->caps.version) != 0) {
+        if (s->caps.version[0])
+            log_info(LOG_S("server", s->name), LOG_S("event", "version_changed"),
+                     LOG_S("from", s->caps.version), LOG_S("to", version));
         snprintf(s->caps.version, sizeof(s->caps.version), "%s", version);
         registry_changed(s->r);
     }

@@ -670,6 +670,7 @@ void got_lookup(const struct fleet_lookup *r, void *arg)
 {
     keep(arg, 0, NULL, r->why);
     ((struct got *)arg)->found = r->found;
+    ((struct got *)arg)->dead = r->dead;
     ((struct got *)arg)->refused = r->refused;
     ((struct got *)arg)->removed = r->removed;
 }

@@ -141,7 +141,7 @@ struct got {
     int status;
     char *body, *why;
     enum fleet_found found;
-    bool refused, removed, answered;
+    bool refused, removed, answered, dead;
     enum fleet_fetch_end fetch;
     uint8_t blake3[BLAKE3_LEN];
     int64_t size, pin;

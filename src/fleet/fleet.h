@@ -36,6 +36,10 @@ struct fleet_server {
     const char *version; /* ComfyUI's, or NULL */
     int nodes;           /* classes, 0 while not known */
     int queue;           /* prompts in its queue as it last said, ours and others'; -1 not known */
+    /* for /metrics */
+    bool link;                                   /* its socket is open */
+    int64_t heard_ago;                           /* ms since it last said anything; -1 never */
+    uint64_t good, bad, fences, restarts, asked; /* results, fences, restarts seen, questions of ours */
 };
 
 /* --- calls --- */
@@ -73,6 +77,7 @@ enum fleet_found {
 };
 struct fleet_lookup {
     enum fleet_found found;
+    bool dead;       /* PENDING, RUNNING: the server's worker is dead, it will not come to an end there */
     bool refused;    /* UNREACHABLE: the connection was refused or reset */
     bool removed;    /* UNREACHABLE: the server is no longer configured */
     const char *why; /* UNREACHABLE */
@@ -83,6 +88,7 @@ struct fleet_history {
     bool answered; /* an HTTP answer came */
     bool refused;  /* the connection was refused or reset */
     bool removed;  /* the server is no longer configured */
+    bool doubtful; /* its latest result was no success while others succeed: an error may be its own */
     int status;
     struct bytes *body; /* status 200: the body of GET /history/{id}, as it came */
     const char *why;    /* what is wrong, unless a 200 came */
@@ -121,6 +127,13 @@ enum fleet_stopped {
 };
 typedef void fleet_stopped_cb(enum fleet_stopped r, void *arg);
 
+/* Whose fault a failed attempt is. */
+enum fleet_blame {
+    FLEET_BLAME_OPEN, /* by its code, and by how others fare */
+    FLEET_BLAME_SURE, /* the server's: its device is at fault */
+    FLEET_BLAME_NONE  /* taken back: the job came to the same end on another server */
+};
+
 /* --- what comes by itself --- */
 struct fleet_listener {
     /* A text message of the server's socket that tells of a prompt of ours: type and data are spans of text,
@@ -155,7 +168,7 @@ struct fleet_ops {
      * known. need NULL: any server can. */
     int (*can_run)(struct fleet *f, unsigned index, const char *need);
     /* A verdict about a server by a job's result, for its health. */
-    void (*result)(struct fleet *f, const char *server, enum job_code code);
+    void (*result)(struct fleet *f, const char *server, enum job_code code, enum fleet_blame blame);
     void (*listen)(struct fleet *f, const struct fleet_listener *l, void *arg);
 };
 struct fleet {
@@ -171,7 +184,7 @@ struct fleet {
 #define fleet_unpin(f, pin) ((f)->ops->unpin((f), (pin)))
 #define fleet_servers(f, out, max) ((f)->ops->servers((f), (out), (max)))
 #define fleet_can_run(f, index, need) ((f)->ops->can_run((f), (index), (need)))
-#define fleet_result(f, server, code) ((f)->ops->result((f), (server), (code)))
+#define fleet_result(f, server, code, blame) ((f)->ops->result((f), (server), (code), (blame)))
 #define fleet_listen(f, l, arg) ((f)->ops->listen((f), (l), (arg)))
 
 #endif

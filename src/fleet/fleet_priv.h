@@ -1,6 +1,6 @@
 /* What the files of this room share; not for other rooms. In reading order: registry.c (the set), server.c
- * (one of it), link.c (its socket), health.c (its state), caps.c (what it can do), calls.c, fetch.c, stop.c
- * (what the runner asks for), staging.c (inputs). */
+ * (one of it), link.c (its socket), watch.c (how it is; decided by health.h), caps.c (what it can do), calls.c,
+ * fetch.c, stop.c (what the runner asks for), staging.c (inputs). */
 #ifndef FLEET_FLEET_PRIV_H
 #define FLEET_FLEET_PRIV_H
 
@@ -10,6 +10,7 @@
 #include "base/hash.h"
 #include "base/list.h"
 #include "comfy/object_info.h"
+#include "fleet/health.h"
 #include "fleet/registry.h"
 #include "http/websocket.h"
 
@@ -47,6 +48,7 @@ struct registry {
     size_t n_servers;
     int primary; /* index, -1 none */
     struct list calls;
+    struct list forgetting; /* registry.c */
 
     const struct fleet_listener *listener;
     void *listener_arg;
@@ -88,20 +90,15 @@ struct link {
     int queue;               /* -1 not known */
 };
 
-enum fence { FENCE_OFF, FENCE_ON, FENCE_TRIAL };
-struct health {
-    enum fleet_state seen; /* UP, SUSPECT or DOWN, by evidence */
-    char why[160];
-    int64_t suspect_at;
+struct watch {
     struct timer timer;
-    bool probing;
-    enum fence fence;
-    unsigned faults, errors; /* results in a row that are its fault; that may be */
-    int64_t streak_at, ok_at;
-    int64_t fence_ms; /* how long the last one was */
-    struct timer fence_timer;
+    bool asking, looking, recognising;
+    bool strange; /* its socket dropped, and it has not been recognised since */
+    uint64_t asked;
     enum fleet_state told; /* what was logged last, and why */
     char told_why[160];
+    char witness[UUID_SIZE]; /* a prompt that it had last time, "" none: without it, it has restarted */
+    bool witness_ended;      /* it is in its history */
 };
 
 struct caps {
@@ -124,13 +121,14 @@ struct server {
     char *url;   /* as it was configured: may hold a password */
     char *shown; /* without */
     int depth;
-    bool from_file, drained;
+    bool from_file;
     bool gone; /* no longer configured; lives on for its calls */
     struct task retire;
     struct http_client *http; /* NULL when gone */
     struct list held;         /* prompts of ours that it has, as far as we know (struct held) */
     struct link link;
     struct health health;
+    struct watch watch;
     struct caps caps;
     struct staged *staged; /* uthash, by staged name */
     size_t n_staged;
@@ -139,6 +137,7 @@ struct server {
 struct held {
     struct list link;
     char id[UUID_SIZE];
+    char client_id[UUID_SIZE]; /* of the socket that will hear of it; "" not known */
 };
 
 /* Checks nothing: registry.c did. NULL and e when the client cannot be made. */
@@ -148,7 +147,12 @@ void server_start(struct server *s);
 void server_retire(struct server *s, bool now);
 struct server *server_ref(struct server *s);
 void server_unref(struct server *s);
-void server_hold(struct server *s, const char *id);
+/* sent: just now, over the present socket. */
+void server_hold(struct server *s, const char *id, bool sent);
+/* Is it one of which the open socket should have told the end? */
+bool server_owes_event(struct server *s, const char *id);
+/* ms since it last said anything; -1 never. */
+int64_t server_heard_ago(const struct server *s);
 void server_release(struct server *s, const char *id);
 /* What an answer, or its lack, says about the server's health. */
 void server_note(struct server *s, enum http_call_end end, int status, const char *why);
@@ -161,19 +165,27 @@ void link_start(struct server *s);
 void link_stop(struct server *s);
 bool link_is_open(const struct server *s);
 
-/* --- health.c --- */
-void health_init(struct server *s);
-void health_fini(struct server *s);
-void health_link_open(struct server *s);
-void health_link_lost(struct server *s, const char *why);
-void health_link_failed(struct server *s, const char *why); /* it could not be opened */
-void health_answered(struct server *s);
-void health_trouble(struct server *s, const char *why); /* no or no good answer */
-void health_refused(struct server *s, const char *why);
-void health_result(struct server *s, enum job_code code);
-enum fleet_state health_state(const struct server *s, const char **why);
-/* A flag that counts in the state has changed. */
-void health_tell(struct server *s);
+/* --- watch.c --- */
+void watch_init(struct server *s);
+void watch_fini(struct server *s);
+void watch_link_open(struct server *s);
+void watch_link_lost(struct server *s, const char *why);
+void watch_link_failed(struct server *s, const char *why); /* it could not be opened */
+void watch_link_quiet(struct server *s);
+void watch_answered(struct server *s);
+void watch_trouble(struct server *s, const char *why); /* no or no good answer */
+void watch_refused(struct server *s, const char *why);
+void watch_result(struct server *s, enum job_code code, enum fleet_blame blame);
+/* Might an exception in a node be this server's fault? Its latest result was no success, and others succeed or are
+ * about to. */
+bool watch_doubtful(const struct server *s);
+void watch_queue(struct server *s, const struct health_queue *q);
+void watch_event(struct server *s);
+void watch_unheard(struct server *s);
+/* It has this prompt, or has it in its history. */
+void watch_witness(struct server *s, const char *id, bool ended);
+void watch_no_witness(struct server *s, const char *id); /* it was taken off there */
+void watch_drain(struct server *s, bool drained);
 
 /* --- caps.c --- */
 void caps_init(struct server *s);
@@ -227,7 +239,11 @@ void calls_fetch(struct fleet *f, const struct fleet_file *file, fleet_fetched_c
 void calls_keep(struct fleet *f, struct bytes *data, const char *mime, fleet_fetched_cb *cb, void *arg);
 void calls_stop(struct fleet *f, const char *server, const char *id, fleet_stopped_cb *cb, void *arg);
 
-/* Where does the body of GET /queue have this prompt? -1: the body is not understood. */
-int queue_find(const char *text, size_t n, const char *id); /* enum fleet_found: PENDING RUNNING ABSENT */
+/* GET /queue alone, for the watch. */
+void calls_look(struct server *s, fleet_lookup_cb *cb, void *arg);
+
+/* Where does the body of GET /queue have this prompt (PENDING, RUNNING, ABSENT of enum fleet_found), and what else is
+ * in it? -1: the body is not understood. */
+int queue_find(const char *text, size_t n, const char *id, struct health_queue *q);
 
 #endif

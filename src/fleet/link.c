@@ -12,18 +12,22 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "comfy/events.h"
 #include "fleet/fleet_priv.h"
 
 #define BACKOFF_LEAST_MS 300
 #define BACKOFF_MOST_MS 10000
-#define STEADY_MS 10000   /* open for so long: the next attempts begin with the least pause again */
+#define STEADY_MS 10000 /* open for so long: the next attempts begin with the least pause again */
+#define PING_MS 15000
+#define QUIET_MS (PING_MS + 5000) /* a ping was sent and nothing came: half open, or busy */
+#define QUIET_EVERY_MS 5000
 #define GREETING_MS 20000 /* a server that loads a model may be slow to say its first word */
 
 static const struct ws_limits link_limits = {
     /* While it loads a model a server may answer no ping for half a minute. */
     .message = (size_t)256 << 20,
-    .ping_ms = 15000,
+    .ping_ms = PING_MS,
     .pong_ms = 60000,
     .write_ms = 60000,
 };
@@ -71,12 +75,13 @@ static void link_opened(struct server *s)
 {
     struct link *l = &s->link;
 
-    timer_clear(&l->timer);
+    timer_set(&l->timer, QUIET_EVERY_MS);
     l->opened_at = loop_now(s->r->loop);
     link_set_state(s, LINK_OPEN, NULL);
-    staging_forget(s, NULL); /* it may be another life of the server */
+    if (!PLANTED(STAGED_KEPT))
+        staging_forget(s, NULL); /* it may be another life of the server */
     link_tell(s, true);
-    health_link_open(s);
+    watch_link_open(s);
     caps_fetch(s);
 }
 
@@ -125,7 +130,9 @@ static void got_text(struct server *s, const char *text, size_t n)
         if (l->running[0] == '\0')
             return;
         memcpy(id, l->running, UUID_SIZE);
-    } else if (!own_id(ev.prompt_id, id)) {
+    } else if (own_id(ev.prompt_id, id)) {
+        watch_event(s);
+    } else {
         return;
     }
     over = event_is_terminal(&ev) || event_is_end(&ev);
@@ -134,8 +141,10 @@ static void got_text(struct server *s, const char *text, size_t n)
         memcpy(l->running, id, UUID_SIZE);
     if (over && strcmp(l->running, id) == 0)
         l->running[0] = '\0';
-    if (event_is_end(&ev))
+    if (event_is_end(&ev)) {
         server_release(s, id);
+        watch_witness(s, id, true);
+    }
     if (r->listener)
         r->listener->on_event(r->listener_arg, s->name, id, text, n);
 }
@@ -207,9 +216,9 @@ static void on_close(struct ws *w, int code, const char *reason, bool opened, vo
     link_retry(s);
     if (was_open) {
         link_tell(s, false);
-        health_link_lost(s, why);
+        watch_link_lost(s, why);
     } else {
-        health_link_failed(s, why);
+        watch_link_failed(s, why);
     }
 }
 
@@ -228,10 +237,15 @@ static void on_link_timer(void *arg)
 {
     struct server *s = arg;
 
-    if (s->link.state == LINK_CLOSED)
+    if (s->link.state == LINK_CLOSED) {
         link_connect(s);
-    else if (s->link.state == LINK_GREETING)
+    } else if (s->link.state == LINK_GREETING) {
         ws_close(s->link.ws, 1000, "no status message came");
+    } else if (s->link.state == LINK_OPEN) {
+        if (loop_now(s->r->loop) - ws_last_heard(s->link.ws) >= QUIET_MS)
+            watch_link_quiet(s);
+        timer_set(&s->link.timer, QUIET_EVERY_MS);
+    }
 }
 
 void link_init(struct server *s)

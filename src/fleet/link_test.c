@@ -259,6 +259,27 @@ static struct server *inside(const char *name)
     return registry_find(g->reg, name);
 }
 
+static struct buf logged;
+
+static void on_log(void *arg, enum log_level level, const char *line, size_t n)
+{
+    (void)arg;
+    (void)level;
+    buf_put(&logged, line, n);
+}
+
+/* Its time has come. */
+static void tick(struct server *s)
+{
+    s->watch.timer.cb(s->watch.timer.arg);
+}
+
+static void fence_over(struct server *s)
+{
+    s->health.fence_until = loop_now(g->loop);
+    tick(s);
+}
+
 static void find(void)
 {
     got_fini(&got);
@@ -292,14 +313,15 @@ static void test_suspect(void **state)
     find();
     assert_int_equal(rig_server(g, "a").state, FLEET_SUSPECT);
     fake_release(f);
-    inside("a")->health.timer.cb(inside("a")->health.timer.arg);
+    inside("a")->health.ask_at = loop_now(g->loop);
+    tick(inside("a"));
     RIG_UNTIL(g, rig_server(g, "a").state == FLEET_UP);
 }
 
 static void results(const char *server, enum job_code code, int n)
 {
     while (n-- > 0)
-        fleet_result(g->fleet, server, code);
+        fleet_result(g->fleet, server, code, FLEET_BLAME_OPEN);
 }
 
 static void test_fence(void **state)
@@ -321,7 +343,7 @@ static void test_fence(void **state)
     results("a", JOB_OK, 1);                       /* of a job from before */
     assert_int_equal(rig_server(g, "a").state, FLEET_FENCED);
     /* Its time is over: one job at a time. */
-    s->health.fence_timer.cb(s->health.fence_timer.arg);
+    fence_over(s);
     assert_int_equal(rig_server(g, "a").state, FLEET_UP);
     assert_int_equal(rig_server(g, "a").depth, 1);
     results("a", JOB_EXECUTION_ERROR, 3); /* nobody else succeeds: it may be the graph */
@@ -329,7 +351,7 @@ static void test_fence(void **state)
     results("a", JOB_OUTPUT_UNAVAILABLE, 1);
     assert_int_equal(rig_server(g, "a").state, FLEET_FENCED);
     assert_int_equal(s->health.fence_ms, 60000);
-    s->health.fence_timer.cb(s->health.fence_timer.arg);
+    fence_over(s);
     results("a", JOB_OK, 1);
     assert_int_equal(rig_server(g, "a").state, FLEET_UP);
     assert_int_equal(rig_server(g, "a").depth, 2);
@@ -353,13 +375,94 @@ static void test_fence_errors(void **state)
     assert_int_equal(rig_server(g, "b").state, FLEET_UP);
 }
 
-static struct buf logged;
+/* --- another life of it --- */
 
-static void on_log(void *arg, enum log_level level, const char *line, size_t n)
+static bool has_logged(const char *what)
 {
-    (void)arg;
-    (void)level;
-    buf_put(&logged, line, n);
+    return logged.len && strstr(buf_str(&logged), what);
+}
+
+/* Its socket dropped, and a prompt that it had is gone: restarted. As long as it knows the prompt: the same. */
+static void test_restarted(void **state)
+{
+    static const char *const has = "{\"" ID1 "\": {}}";
+
+    (void)state;
+    log_set_sink(on_log, NULL);
+    submit(ID1);
+    assert_int_equal(got.submit, FLEET_ACCEPTED);
+    fake_say(f, START(ID1));
+    fake_say(f, END(ID1));
+    RIG_UNTIL(g, told("event a " ID1 " " END(ID1)) == 1);
+    fake_set(&f->history, has);
+    fake_drop_socket(f);
+    RIG_UNTIL(g, told("link a up") == 1 && !inside("a")->watch.recognising);
+    assert_false(has_logged("event=restarted"));
+    assert_int_equal(rig_server(g, "a").restarts, 0);
+    results("a", JOB_SERVER_LOST, 5);
+    assert_int_equal(rig_server(g, "a").state, FLEET_FENCED);
+    fake_set(&f->history, "{}");
+    fake_set(&f->object_info, "{\"New\": {\"input\": {}}}");
+    fake_next(f, "GET", "/queue", FAKE_ANSWER, 500, "", 1); /* asked again with its next answer */
+    fake_drop_socket(f);
+    RIG_UNTIL(g, has_logged("server=a event=restarted"));
+    assert_int_equal(rig_server(g, "a").restarts, 1);
+    RIG_UNTIL(g, has_logged("event=object_info classes=1"));
+    assert_true(has_logged("event=nodes_changed came=1 gone=0 names=+New"));
+    RIG_UNTIL(g, rig_server(g, "a").state == FLEET_UP); /* the fence was for the one before */
+    assert_int_equal(rig_server(g, "a").depth, 1);      /* on trial */
+    fake_set(&f->object_info, "{}");
+    buf_clear(&logged);
+    fake_drop_socket(f); /* nothing is known by which to recognise it: no claim is made */
+    RIG_UNTIL(g, has_logged("event=nodes_changed came=0 gone=1 names=-New"));
+    assert_false(has_logged("event=restarted"));
+    log_set_sink(NULL, NULL);
+    buf_free(&logged);
+}
+
+/* --- its worker, and its events --- */
+
+#define QUEUE(running, pending) "{\"queue_running\": [" running "], \"queue_pending\": [" pending "]}"
+#define ITEM(id) "[0, \"" id "\", {}, {}, []]"
+
+static void test_dead_worker(void **state)
+{
+    struct server *s = inside("a");
+
+    (void)state;
+    submit(ID1);
+    fake_set(&f->queue, QUEUE("", ITEM(ID1) ", " ITEM(ID2)));
+    find();
+    assert_int_equal(got.found, FLEET_PENDING);
+    assert_int_equal(rig_server(g, "a").queue, 2); /* fresher than what its events said */
+    s->health.waiting_at -= HEALTH_IDLE_MS;
+    find();
+    assert_true(got.dead);
+    assert_int_equal(rig_server(g, "a").state, FLEET_FENCED);
+    assert_non_null(strstr(rig_server(g, "a").reason, "needs a restart"));
+    s->health.look_at = loop_now(g->loop); /* it is looked at, though nothing of ours asks */
+    fake_set(&f->queue, QUEUE(ITEM(ID2), ""));
+    tick(s);
+    RIG_UNTIL(g, rig_server(g, "a").state == FLEET_UP);
+    assert_non_null(strstr(rig_server(g, "a").reason, "trial"));
+}
+
+static void test_late_events(void **state)
+{
+    (void)state;
+    submit(ID1);
+    fake_set(&f->history, "{\"" ID1 "\": {}}");
+    find();
+    assert_int_equal(got.found, FLEET_ENDED);
+    assert_string_equal(rig_server(g, "a").reason, "");
+    inside("a")->health.unheard_at -= HEALTH_LATE_MS;
+    tick(inside("a"));
+    assert_int_equal(rig_server(g, "a").state, FLEET_UP);
+    assert_non_null(strstr(rig_server(g, "a").reason, "late"));
+    fake_say(f, START(ID2));
+    RIG_UNTIL(g, rig_server(g, "a").reason[0] == '\0');
+    find(); /* of one that is no longer waited for nothing is owed */
+    assert_int_equal(inside("a")->health.unheard_at, 0);
 }
 
 static void test_logged(void **state)
@@ -384,10 +487,10 @@ static void test_silent(void **state)
     fake_next(f, "GET", "/prompt", FAKE_HANG, 0, NULL, 1);
     find();
     assert_int_equal(rig_server(g, "a").state, FLEET_SUSPECT);
-    s->health.timer.cb(s->health.timer.arg);
+    tick(s);
     assert_int_equal(rig_server(g, "a").state, FLEET_SUSPECT);
     s->health.suspect_at -= 10000;
-    s->health.timer.cb(s->health.timer.arg);
+    tick(s);
     assert_int_equal(rig_server(g, "a").state, FLEET_DOWN);
     RIG_UNTIL(g, f->n_hanging == 1);
     assert_int_equal(told("link a down"), 0); /* a slow server's socket is kept */
@@ -410,6 +513,9 @@ int main(void)
         T(test_suspect, setup_up),
         T(test_fence, setup_up),
         T(test_fence_errors, setup),
+        T(test_restarted, setup_up),
+        T(test_dead_worker, setup_up),
+        T(test_late_events, setup_up),
         T(test_logged, setup_up),
         T(test_silent, setup_up),
     };

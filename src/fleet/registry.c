@@ -82,13 +82,20 @@ static size_t op_servers(struct fleet *f, struct fleet_server *out, size_t max)
             .name = s->name,
             .url = s->shown,
             .known = s->caps.info != NULL,
-            .depth = s->health.fence == FENCE_TRIAL ? 1 : s->depth,
+            .depth = health_on_trial(&s->health) ? 1 : s->depth,
             .tags = s->tags,
             .version = s->caps.version[0] ? s->caps.version : NULL,
             .nodes = s->caps.info ? (int)object_info_count(s->caps.info) : 0,
             .queue = s->link.queue,
         };
-        o->state = health_state(s, &o->reason);
+        o->state = health_state(&s->health, &o->reason);
+        o->link = link_is_open(s);
+        o->heard_ago = server_heard_ago(s);
+        o->good = s->health.good;
+        o->bad = s->health.bad;
+        o->fences = s->health.fences;
+        o->restarts = s->health.restarts;
+        o->asked = s->watch.asked;
     }
     return n;
 }
@@ -102,12 +109,12 @@ static int op_can_run(struct fleet *f, unsigned index, const char *need)
     return object_need_met(r->by_index[index]->caps.info, need);
 }
 
-static void op_result(struct fleet *f, const char *server, enum job_code code)
+static void op_result(struct fleet *f, const char *server, enum job_code code, enum fleet_blame blame)
 {
     struct server *s = registry_find(container_of(f, struct registry, fleet), server);
 
     if (s)
-        health_result(s, code);
+        watch_result(s, code, blame);
 }
 
 static void op_listen(struct fleet *f, const struct fleet_listener *l, void *arg)
@@ -151,6 +158,7 @@ struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c
     r->refs = 1;
     r->primary = -1;
     list_init(&r->calls);
+    list_init(&r->forgetting);
     list_init(&r->fetch_queue);
     list_init(&r->load_queue);
     list_init(&r->read_queue);
@@ -171,6 +179,9 @@ void registry_set_config(struct registry *r, const struct registry_config *cfg)
     }
     free(r->ca_file);
     r->cfg = *cfg;
+    for (size_t i = 0; i < SERVERS_MAX; i++)
+        if (r->by_index[i])
+            r->by_index[i]->health.stall_ms = cfg->stall_ms;
     r->cfg.ca_file = r->ca_file = ca;
     for (size_t i = 0; i < SERVERS_MAX; i++)
         if (r->by_index[i])
@@ -329,20 +340,57 @@ static int need_tls(struct registry *r, const char *url, struct err *e)
     return rc;
 }
 
+/* The operator's word about a server that has left the file is being forgotten: a read could still find it. */
+struct forgetting {
+    struct list link;
+    struct registry *r;
+    char *name;
+};
+
+static bool is_forgotten(const struct registry *r, const char *name)
+{
+    list_for_each(it, &r->forgetting)
+        if (strcmp(list_entry(it, struct forgetting, link)->name, name) == 0)
+            return true;
+    return false;
+}
+
+static void on_forgotten(enum store_status st, void *arg)
+{
+    struct forgetting *x = arg;
+
+    if (st != STORE_OK)
+        log_warn(LOG_S("server", x->name), LOG_S("event", "drain_not_forgotten"),
+                 LOG_S("reason", store_status_name(st)));
+    list_remove(&x->link);
+    registry_unref(x->r);
+    free(x->name);
+    free(x);
+}
+
+static void drained_forget(struct registry *r, const char *name)
+{
+    struct forgetting *x = xcalloc(1, sizeof(*x));
+
+    registry_ref(r);
+    x->r = r;
+    x->name = xstrdup(name);
+    list_push_back(&r->forgetting, &x->link);
+    store_doc_put(r->store, DOC_DRAINED, name, NULL, on_forgotten, x);
+}
+
 static void on_drained_doc(enum store_status st, struct bytes *doc, void *arg)
 {
     struct server *s = arg;
 
-    if (st == STORE_OK && doc && !s->gone) {
-        s->drained = true;
-        health_tell(s);
-    }
+    if (st == STORE_OK && doc && !s->gone)
+        watch_drain(s, true);
     server_unref(s);
 }
 
 static void begin(struct server *s)
 {
-    if (s->from_file)
+    if (s->from_file && !is_forgotten(s->r, s->name))
         store_doc_get(s->r->store, DOC_DRAINED, s->name, on_drained_doc, server_ref(s));
     server_start(s);
 }
@@ -363,7 +411,7 @@ static struct server *take_in(struct registry *r, const struct registry_entry *i
         return NULL;
     s->index = i;
     s->from_file = from_file;
-    s->drained = drained;
+    watch_drain(s, drained);
     r->by_index[i] = s;
     HASH_ADD_KEYPTR(hh, r->by_name, s->name, strlen(s->name), s);
     r->n_servers++;
@@ -496,7 +544,7 @@ static void entries_clear_way(struct registry *r, const struct entry *x, size_t 
             keep = strcmp(x[k].place, place) != 0;
         free(place);
         if (s && !keep && s->from_file && !same)
-            drained_put(r, s->name, false, NULL, NULL); /* if the name comes again it is another server */
+            drained_forget(r, s->name); /* if the name comes again it is another server */
         if (s && !keep)
             take_out(s, false);
     }
@@ -517,7 +565,7 @@ int registry_configure(struct registry *r, const struct registry_entry *v, size_
         struct server *s = registry_find(r, x[i].name);
 
         if (s) {
-            if (!s->from_file && s->drained)
+            if (!s->from_file && s->health.drained)
                 drained_put(r, s->name, true, NULL, NULL);
             s->from_file = true;
             server_update(s, &x[i].in);
@@ -606,10 +654,8 @@ static void change_apply(struct change *c)
             take_out(s, false);
         break;
     case CHANGE_DRAIN:
-        if (s) {
-            s->drained = c->drain;
-            health_tell(s);
-        }
+        if (s)
+            watch_drain(s, c->drain);
         break;
     }
 }

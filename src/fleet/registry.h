@@ -2,7 +2,7 @@
  *
  * A server (server.c) has one WebSocket with a fresh client id per connection, opened before the first
  * prompt, feature flags negotiated; an HTTP client; what it can do (object_info, models, version) as last
- * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence (health.c):
+ * learnt, kept in the store so that a restart of the gateway is warm; and a state by evidence (health.h):
  *
  *   down ──link open, GET /prompt answers─> up ──a call fails, link lost──> suspect ──asked again, well──> up
  *     ^                                                                        │
@@ -27,6 +27,7 @@ struct registry_config {
     int64_t connect_ms;  /* timeout.connect */
     int64_t output_ms;   /* timeout.output: silence while a file is read */
     int64_t output_max;  /* bytes of one file; 0 no limit */
+    int64_t stall_ms;    /* timeout.stall: so long may what runs on a server be silent; 0: 30 minutes */
     const char *ca_file; /* for https, NULL the system's */
 };
 

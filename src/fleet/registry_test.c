@@ -207,6 +207,32 @@ static void test_drained_of_file(void **state)
     assert_int_equal(rig_server(g, "a").state, FLEET_UP);
 }
 
+/* Out of the file and back into it: it is drained no more, neither at once nor after a restart. */
+static void test_drained_and_put_back(void **state)
+{
+    struct registry_entry v = {"a", NULL, 1, NULL};
+    struct err e;
+
+    (void)state;
+    rig_servers(g, 1);
+    v.url = g->fake[0]->url;
+    ASK(REGISTRY_OK, registry_drain(g->reg, "a", true, on_answer, &ans));
+    assert_int_equal(registry_configure(g->reg, NULL, 0, &e), 0);
+    assert_int_equal(registry_configure(g->reg, &v, 1, &e), 0); /* before the store has answered */
+    RIG_UNTIL(g, rig_server(g, "a").state == FLEET_UP);
+    for (int i = 0; i < 10; i++)
+        rig_turn(g);
+    assert_int_equal(rig_server(g, "a").state, FLEET_UP);
+    rig_close(g);
+    rig_open(g);
+    assert_int_equal(registry_configure(g->reg, &v, 1, &e), 0);
+    rig_start(g);
+    RIG_UNTIL(g, rig_server(g, "a").state == FLEET_UP);
+    for (int i = 0; i < 10; i++)
+        rig_turn(g);
+    assert_int_equal(rig_server(g, "a").state, FLEET_UP);
+}
+
 /* One that was added is hidden by one of the file with its name, and comes back. */
 static void test_file_wins(void **state)
 {
@@ -586,6 +612,7 @@ int main(void)
         T(test_many),
         T(test_add),
         T(test_drained_of_file),
+        T(test_drained_and_put_back),
         T(test_file_wins),
         T(test_remove_busy),
         T(test_merge),

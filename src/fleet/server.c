@@ -38,7 +38,7 @@ struct server *server_new(struct registry *r, const struct registry_entry *in, s
     list_init(&s->held);
     task_init(&s->retire, on_retire, s);
     link_init(s);
-    health_init(s);
+    watch_init(s);
     caps_init(s);
     return s;
 }
@@ -55,7 +55,7 @@ void server_retire(struct server *s, bool now)
     if (!now)
         log_info(LOG_S("server", s->name), LOG_S("event", "removed"));
     link_stop(s);
-    health_fini(s);
+    watch_fini(s);
     caps_fini(s);
     if (now)
         on_retire(s);
@@ -100,7 +100,7 @@ static struct held *held_find(struct server *s, const char *id)
     return NULL;
 }
 
-void server_hold(struct server *s, const char *id)
+void server_hold(struct server *s, const char *id, bool sent)
 {
     struct held *h;
 
@@ -108,7 +108,25 @@ void server_hold(struct server *s, const char *id)
         return;
     h = xcalloc(1, sizeof(*h));
     strncpy(h->id, id, UUID_LEN);
+    if (sent)
+        memcpy(h->client_id, s->link.client_id, UUID_SIZE);
     list_push_back(&s->held, &h->link);
+}
+
+bool server_owes_event(struct server *s, const char *id)
+{
+    struct held *h = held_find(s, id);
+
+    return h && link_is_open(s) && strcmp(h->client_id, s->link.client_id) == 0;
+}
+
+int64_t server_heard_ago(const struct server *s)
+{
+    int64_t at = s->health.heard_at;
+
+    if (link_is_open(s) && ws_last_heard(s->link.ws) > at)
+        at = ws_last_heard(s->link.ws);
+    return at ? loop_now(s->r->loop) - at : -1;
 }
 
 void server_release(struct server *s, const char *id)
@@ -135,17 +153,17 @@ void server_note(struct server *s, enum http_call_end end, int status, const cha
     switch (end) {
     case HTTP_CALL_OK:
         if (status < 500)
-            health_answered(s);
+            watch_answered(s);
         break;
     case HTTP_CALL_NOT_SENT:
         if (server_refused(end, why))
-            health_refused(s, why);
+            watch_refused(s, why);
         else
-            health_trouble(s, why);
+            watch_trouble(s, why);
         break;
     case HTTP_CALL_LOST:
     case HTTP_CALL_TIMEOUT:
-    case HTTP_CALL_BAD: health_trouble(s, why); break;
+    case HTTP_CALL_BAD: watch_trouble(s, why); break;
     case HTTP_CALL_CANCELED: break;
     }
 }

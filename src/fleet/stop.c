@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "fleet/fleet_priv.h"
 
 enum stop_step { STOP_DELETE, STOP_LOOK, STOP_INTERRUPT, STOP_LOOK_AGAIN };
@@ -21,6 +22,7 @@ struct stop {
     enum stop_step step;
     struct bytes *body;
     int place;
+    struct health_queue queue;
 };
 
 static void stop_free(struct call *c)
@@ -35,8 +37,10 @@ static void stop_end(struct stop *x, enum fleet_stopped r)
 {
     if (!call_answer(&x->call))
         return;
-    if (r == FLEET_GONE)
+    if (r == FLEET_GONE) {
         server_release(x->call.s, x->id);
+        watch_no_witness(x->call.s, x->id);
+    }
     x->cb(r, x->arg);
 }
 
@@ -52,6 +56,8 @@ static void stop_looked(struct stop *x)
 {
     bytes_unref(x->body);
     x->body = NULL;
+    if (x->place >= 0)
+        watch_queue(x->call.s, &x->queue);
     if (x->place < 0)
         stop_end(x, FLEET_STOP_FAILED);
     else if (x->place == FLEET_ABSENT)
@@ -66,7 +72,7 @@ static void run_look(struct work *w)
 {
     struct stop *x = container_of(w, struct stop, call.work);
 
-    x->place = queue_find(x->body->data, x->body->len, x->id);
+    x->place = queue_find(x->body->data, x->body->len, x->id, &x->queue);
 }
 
 static void on_look_read(struct work *w)
@@ -96,7 +102,7 @@ static void on_stop_answer(const struct http_answer *a, void *arg)
             call_work(&x->call, run_look, on_look_read);
             return;
         }
-        x->place = queue_find(a->body->data, a->body->len, x->id);
+        x->place = queue_find(a->body->data, a->body->len, x->id, &x->queue);
         stop_looked(x);
     }
 }
@@ -104,6 +110,7 @@ static void on_stop_answer(const struct http_answer *a, void *arg)
 static void stop_next(struct stop *x, enum stop_step step)
 {
     struct buf b = BUF_INIT;
+    struct http_client *to = x->call.s ? x->call.s->http : NULL;
     struct bytes *body;
     bool post = step == STOP_DELETE || step == STOP_INTERRUPT;
 
@@ -117,7 +124,9 @@ static void stop_next(struct stop *x, enum stop_step step)
     body = buf_to_bytes(&b);
     x->step = step;
     x->call.busy = true;
-    http_fetch(x->call.s->http, post ? "POST" : "GET", step == STOP_INTERRUPT ? "/interrupt" : "/queue",
+    if (PLANTED(INTERRUPT_ASTRAY) && step == STOP_INTERRUPT && x->call.r->by_index[x->call.s->index ^ 1])
+        to = x->call.r->by_index[x->call.s->index ^ 1]->http;
+    http_fetch(to, post ? "POST" : "GET", step == STOP_INTERRUPT ? "/interrupt" : "/queue",
                post ? "application/json" : NULL, post ? body : NULL, BODY_MAX, LOOK_MS, on_stop_answer, x);
     bytes_unref(body);
 }

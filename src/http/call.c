@@ -576,16 +576,14 @@ static bool call_step(struct http_call *call)
 {
     struct client_conn *conn = call->conn;
     struct evbuffer *in = stream_input(conn->stream);
-    struct evbuffer_iovec v = {0};
     enum http_parse_event ev;
-    const char *data = NULL;
-    size_t used = 0, n = 0;
+    const char *data = NULL, *first;
+    size_t used = 0, n = 0, have;
 
-    if (evbuffer_get_length(in) > 0) {
-        evbuffer_peek(in, -1, NULL, &v, 1);
+    first = stream_peek(conn->stream, &have);
+    if (first)
         call->answered = true;
-    }
-    ev = http_parser_step(call->parser, v.iov_base, v.iov_len, &used, &data, &n);
+    ev = http_parser_step(call->parser, first, have, &used, &data, &n);
     if (ev == HTTP_PARSE_BODY) {
         if (call->h.on_data)
             call->h.on_data(call, data, n, call->arg);

@@ -168,7 +168,8 @@ void http_reply_file(struct http_req *r, int status, const struct http_file *f)
     if (range == RANGE_BAD) {
         close(f->fd);
         http_setf(r, "Content-Range", "bytes */%lld", (long long)f->size);
-        http_reply(r, 416, f->type, "", 0);
+        http_start(r, 416, f->type, -1); /* as aiohttp frames it */
+        http_end(r);
         return;
     }
     put_validators(r, f);

@@ -74,6 +74,11 @@ int64_t http_req_content_length(const struct http_req *r)
     return r->head->length;
 }
 
+const struct http_server *http_req_server(const struct http_req *r)
+{
+    return r->conn->server;
+}
+
 struct loop *http_req_loop(const struct http_req *r)
 {
     return r->conn->server->loop;
@@ -207,8 +212,8 @@ bool req_body_step(struct http_req *r)
 {
     struct http_conn *c = r->conn;
     struct evbuffer *in = stream_input(c->stream);
-    struct evbuffer_iovec v;
-    const char *data, *none;
+    const char *first, *data, *none;
+    size_t n;
     size_t used, len, zero;
 
     if (r->body != BODY_READING || r->paused)
@@ -221,9 +226,9 @@ bool req_body_step(struct http_req *r)
         conn_refuse(c, 413, "Content-Length over the limit");
         return true;
     }
-    if (evbuffer_peek(in, -1, NULL, &v, 1) < 1)
+    if ((first = stream_peek(c->stream, &n)) == NULL)
         return false;
-    switch (http_parser_step(c->parser, v.iov_base, v.iov_len, &used, &data, &len)) {
+    switch (http_parser_step(c->parser, first, n, &used, &data, &len)) {
     case HTTP_PARSE_BODY:
         r->got += (int64_t)len;
         if (r->got > r->limit) {

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/buffer.h>
@@ -122,7 +123,7 @@ static struct buf *head_begin(struct http_req *r, int status, const char *type, 
     r->keep_alive = r->keep_alive && !s->draining && rest_is_bearable(r);
     if (length < 0 && r->head->minor == 0 && !r->bodiless)
         r->keep_alive = false; /* the end of the connection is the end of the body */
-    r->chunked = length < 0 && r->head->minor == 1 && status != 204 && status != 304;
+    r->chunked = length < 0 && r->head->minor == 1 && !r->bodiless;
     buf_clear(b);
     put_status(r, b, status);
     put_field(b, "Date", server_date(s));
@@ -286,6 +287,21 @@ void http_on_drain(struct http_req *r, size_t low, http_drain_cb *cb, void *arg)
     r->drain_arg = arg;
     r->drain_low = low;
     loop_defer(r->conn->server->loop, &r->conn->task);
+}
+
+int64_t http_clock_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+void http_on_done(struct http_req *r, http_done_cb *cb, void *arg)
+{
+    r->done_cb = cb;
+    r->done_arg = arg;
+    r->began = http_clock_us();
 }
 
 void http_on_flushed(struct http_req *r, http_flushed_cb *cb, void *arg)

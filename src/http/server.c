@@ -286,9 +286,8 @@ static void request_begin(struct http_conn *c)
 static bool step_head(struct http_conn *c)
 {
     struct evbuffer *in = stream_input(c->stream);
-    struct evbuffer_iovec v;
-    const char *data;
-    size_t used, len;
+    const char *first, *data;
+    size_t n, used, len;
 
     if (c->state == CONN_IDLE && c->server->draining) {
         conn_to_flush(c);
@@ -296,12 +295,12 @@ static bool step_head(struct http_conn *c)
     }
     if (stream_queued(c->stream) > OUT_MAX)
         return false;
-    if (evbuffer_peek(in, -1, NULL, &v, 1) < 1) {
+    if ((first = stream_peek(c->stream, &n)) == NULL) {
         if (stream_saw_eof(c->stream))
             conn_to_flush(c);
         return c->state == CONN_FLUSH;
     }
-    switch (http_parser_step(c->parser, v.iov_base, v.iov_len, &used, &data, &len)) {
+    switch (http_parser_step(c->parser, first, n, &used, &data, &len)) {
     case HTTP_PARSE_HEAD:
         evbuffer_drain(in, used);
         request_begin(c);
@@ -332,6 +331,8 @@ static void request_end(struct http_conn *c)
         return;
     }
     flush_wait_add(c, r);
+    if (r->done_cb)
+        r->done_cb(http_clock_us() - r->began, r->done_arg);
     c->req = NULL;
     http_req_free(r);
     if (!keep) {
@@ -364,16 +365,15 @@ static bool step_request(struct http_conn *c)
 static bool step_drop(struct http_conn *c)
 {
     struct evbuffer *in = stream_input(c->stream);
-    struct evbuffer_iovec v;
-    const char *data;
-    size_t used, len;
+    const char *first, *data;
+    size_t n, used, len;
 
-    if (evbuffer_peek(in, -1, NULL, &v, 1) < 1) {
+    if ((first = stream_peek(c->stream, &n)) == NULL) {
         if (stream_saw_eof(c->stream))
             conn_to_flush(c);
         return c->state == CONN_FLUSH;
     }
-    switch (http_parser_step(c->parser, v.iov_base, v.iov_len, &used, &data, &len)) {
+    switch (http_parser_step(c->parser, first, n, &used, &data, &len)) {
     case HTTP_PARSE_BODY:
         c->dropped += (int64_t)len;
         conn_deadline(c, c->server->lim.body_ms);

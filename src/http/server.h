@@ -70,6 +70,7 @@ const char *http_req_peer_ip(const struct http_req *r);                  /* "127
 bool http_req_is_tls(const struct http_req *r);
 int64_t http_req_content_length(const struct http_req *r); /* -1: chunked; 0: no body */
 struct loop *http_req_loop(const struct http_req *r);
+const struct http_server *http_req_server(const struct http_req *r);
 void *http_req_arg(const struct http_req *r); /* what was set by: */
 void http_req_set_arg(struct http_req *r, void *arg);
 typedef void http_abort_cb(struct http_req *req, void *arg);
@@ -101,7 +102,7 @@ void http_reply_bytes(struct http_req *r, int status, const char *type,
                       struct bytes *body); /* takes a reference */
 void http_reply_empty(struct http_req *r, int status);
 
-/* In pieces. length -1: chunked (HTTP/1.0: until close). */
+/* In pieces. length -1: chunked (HTTP/1.0: until close); to HEAD it says nothing of the length then. */
 void http_start(struct http_req *r, int status, const char *type, int64_t length);
 void http_send(struct http_req *r, const void *data, size_t n);
 void http_send_bytes(struct http_req *r, struct bytes *b);
@@ -120,6 +121,11 @@ void http_on_drain(struct http_req *r, size_t low, http_drain_cb *cb, void *arg)
  */
 typedef void http_flushed_cb(bool ok, void *arg);
 void http_on_flushed(struct http_req *r, http_flushed_cb *cb, void *arg);
+
+/* Called when the answer is complete, with how long that took since now, in us. Not if it never is (aborted, cut, taken
+ * over). arg must outlive the server. */
+typedef void http_done_cb(int64_t us, void *arg);
+void http_on_done(struct http_req *r, http_done_cb *cb, void *arg);
 
 /* A file: takes over fd. Handles HEAD, Range (one range; several or malformed: 416 as ComfyUI),
  * If-Match, If-Unmodified-Since (412), If-None-Match, If-Modified-Since, If-Range; sets Content-Length, Accept-Ranges, ETag, Last-Modified. By

@@ -97,6 +97,9 @@ struct http_req {
     size_t drain_low;
     http_flushed_cb *flushed_cb;
     void *flushed_arg;
+    http_done_cb *done_cb;
+    void *done_arg;
+    int64_t began; /* us, with done_cb */
 };
 
 /* server.c */
@@ -113,6 +116,7 @@ bool req_body_step(struct http_req *r); /* take one step of reading; false: noth
 void http_req_free(struct http_req *r);
 
 /* response.c */
+int64_t http_clock_us(void);                        /* monotonic */
 bool req_answer_is_short(const struct http_req *r); /* ended with less than was declared */
 /* Takes over fd; -1 if it cannot be sent. */
 int req_send_file(struct http_req *r, int fd, int64_t off, int64_t len, struct err *e) MUST_CHECK;

@@ -37,7 +37,7 @@ struct image_helper {
     bool greeted; /* this process has said hello */
     pid_t pid;
     int fd;
-    struct watch watch;
+    struct fd_watch watch;
     struct timer timer; /* STARTING, BUSY: too long; IDLE: no more work; ENDING: look whether it is gone */
     int64_t kill_at;
     uint32_t seq;
@@ -68,7 +68,7 @@ static void begin_end(struct image_helper *h, enum helper_end how)
     set_state(h, ENDING);
     h->end = how;
     if (h->fd >= 0) {
-        watch_fini(&h->watch);
+        fd_watch_fini(&h->watch);
         close(h->fd); /* this asks it to go */
         h->fd = -1;
     }
@@ -288,7 +288,7 @@ static int start(struct image_helper *h)
     }
     close(pair[1]);
     h->fd = pair[0];
-    watch_init(&h->watch, h->loop, h->fd, on_readable, h);
+    fd_watch_init(&h->watch, h->loop, h->fd, on_readable, h);
     return 0;
 }
 
@@ -362,7 +362,7 @@ void image_helper_free(struct image_helper **hp)
         return;
     *hp = NULL;
     if (h->fd >= 0) {
-        watch_fini(&h->watch);
+        fd_watch_fini(&h->watch);
         close(h->fd);
     }
     if (h->pid > 0) {

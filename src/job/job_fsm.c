@@ -2,16 +2,18 @@
 
 #include <stddef.h>
 
+#include "base/plant.h"
+
 /* "Not there" is believed after two lookups this far apart: ComfyUI moves an entry from the queue to history
  * under its lock, and a POST may still be on its way through a proxy. */
 #define ABSENT_APART_MS 2000
 #define FIND_EVERY_MS 1500   /* a bound job is looked up when its server's events are silent this long */
 #define HISTORY_FIRST_MS 100 /* ComfyUI 0.3.64 sends execution_success up to 295 ms before history has it */
 #define HISTORY_MOST_MS 2000
-#define REFUSED_WAIT_MS 1000
 #define REFUSED_APART_MS 1000 /* refused or reset twice, this far apart, is as good as timeout.lost */
 #define STORAGE_TRIES 2
 #define STORAGE_WAIT_MS 1000
+#define FORGOTTEN "the server was away and no longer knows the prompt"
 
 const struct job_policy job_policy_default = {
     .max_attempts = 3, .lost_ms = 60000, .stall_ms = 1800000, .history_ms = 60000, .queue_ms = 0};
@@ -32,7 +34,7 @@ static const struct job_retry_rule retry_rules[] = {
     {JOB_NO_CAPABLE_SERVER, JOB_RETRY_NEVER, "no server could run it"},
     {JOB_VALIDATION_FAILED, JOB_RETRY_NEVER, "the graph is wrong everywhere"},
     {JOB_SERVER_REJECTED, JOB_RETRY_ELSEWHERE, "found valid here, so this server may lack what another has"},
-    {JOB_EXECUTION_ERROR, JOB_RETRY_NEVER, "a node raised: it would again"},
+    {JOB_EXECUTION_ERROR, JOB_RETRY_NEVER, "a node raised: it would again; but see may_run_again()"},
     {JOB_OUT_OF_MEMORY, JOB_RETRY_ELSEWHERE, "another server may have more memory; once"},
     {JOB_INTERRUPTED, JOB_RETRY_NEVER, "someone wanted it to stop"},
     {JOB_SERVER_LOST, JOB_RETRY_ANYWHERE, "the server's fault, not the job's"},
@@ -118,15 +120,25 @@ static void requeue(struct step *s, enum job_code code, const char *message)
     s->up->effects = JOB_FX_ENQUEUE;
 }
 
+/* Does it cost money, or may it? What was accepted before any server had been seen is not known. */
+static bool maybe_paid(const struct step *s)
+{
+    return (s->h->flags & (JOB_F_PAID | JOB_F_UNVALIDATED)) != 0;
+}
+
 static bool may_run_again(const struct step *s, enum job_code code, bool may_have_started)
 {
     const struct job_retry_rule *rule = job_retry_rule(code);
     enum job_retry retry = rule ? rule->retry : JOB_RETRY_NEVER;
 
-    /* A fault of the device, or of a server that fails job after job, is not the job's. */
+    /* A fault of the device is not the job's. Where the latest job failed too, or none has succeeded yet, while
+     * others succeed, nobody knows whose fault it is: another server tells. So a graph that fails everywhere runs at
+     * most once more than needed. */
     if (code == JOB_EXECUTION_ERROR && s->ev->device_fault)
         retry = JOB_RETRY_ANYWHERE;
-    if ((s->h->flags & JOB_F_PAID) && may_have_started)
+    else if (code == JOB_EXECUTION_ERROR && s->ev->doubtful && !(s->h->flags & JOB_F_ERROR_RETRIED))
+        retry = JOB_RETRY_ELSEWHERE;
+    if (maybe_paid(s) && may_have_started && !PLANTED(PAID_RETRIED))
         return false;
     if (code == JOB_OUT_OF_MEMORY && (s->h->flags & JOB_F_OOM_RETRIED))
         return false;
@@ -143,9 +155,11 @@ static void attempt_failed(struct step *s, enum job_code code, const char *messa
         requeue(s, code, message);
         if (code == JOB_OUT_OF_MEMORY)
             s->up->flags |= JOB_F_OOM_RETRIED;
+        if (code == JOB_EXECUTION_ERROR && !s->ev->device_fault)
+            s->up->flags |= JOB_F_ERROR_RETRIED;
     } else {
         /* A paid graph whose outcome is unknown is never sent again, and says so. */
-        if ((s->h->flags & JOB_F_PAID) && s->h->state == JOB_DISPATCHING && code == JOB_SERVER_LOST)
+        if (maybe_paid(s) && s->h->state == JOB_DISPATCHING && code == JOB_SERVER_LOST)
             code = JOB_DISPATCH_FAILED;
         finish(s, JOB_FAILED, code, message);
     }
@@ -160,8 +174,7 @@ static bool give_up_silent(struct step *s)
     struct job_soft *soft = &s->up->soft;
 
     if (s->mono - soft->heard >= s->pol->lost_ms) {
-        attempt_failed(s, JOB_SERVER_LOST, "the server gave no sign of life for the time allowed", true,
-                       true);
+        attempt_failed(s, JOB_SERVER_LOST, "no sign of life for as long as timeout.lost allows", true, true);
         return true;
     }
     if (!s->ev->refused)
@@ -170,7 +183,7 @@ static bool give_up_silent(struct step *s)
         soft->refused_at = s->mono;
     if (s->mono - soft->refused_at < REFUSED_APART_MS)
         return false;
-    attempt_failed(s, JOB_SERVER_LOST, "the server refuses connections", true, true);
+    attempt_failed(s, JOB_SERVER_LOST, "it refuses connections", true, true);
     return true;
 }
 
@@ -201,7 +214,7 @@ static void step_absent(struct step *s)
         return;
     if (soft->absent_at == 0)
         soft->absent_at = s->mono;
-    if (s->mono - soft->absent_at < ABSENT_APART_MS) {
+    if (s->mono - soft->absent_at < ABSENT_APART_MS && !PLANTED(ABSENT_BELIEVED_ONCE)) {
         ask_later(s, soft->absent_at + ABSENT_APART_MS - s->mono);
         return;
     }
@@ -210,13 +223,13 @@ static void step_absent(struct step *s)
         why = "the answer to POST /prompt was lost and the server does not have the prompt";
     } else if (soft->link_dropped) {
         code = JOB_SERVER_RESTARTED;
-        why = "the server was away and no longer knows the prompt";
+        why = FORGOTTEN;
     } else if (soft->started) {
         code = JOB_HISTORY_MISSING;
         why = "the prompt ran, but the server's history does not hold it";
     } else {
         code = JOB_INTERRUPTED;
-        why = "the prompt was removed from the server's queue by someone else";
+        why = "it was taken out of the server's queue";
     }
     attempt_failed(s, code, why, false, true);
 }
@@ -228,6 +241,7 @@ static void begin_collecting(struct step *s)
     s->up->started = true;
     heard(s, true);
     s->up->soft.posting = false;
+    s->up->soft.link_dropped = false; /* from now on it would mean that history may be lost */
     s->up->soft.started = true;
     s->up->soft.ended_at = s->mono;
     s->up->soft.tries = 1;
@@ -268,7 +282,18 @@ static void step_queued(struct step *s)
     default: break;
     }
     if (s->h->deadline && s->wall >= s->h->deadline)
-        finish(s, JOB_EXPIRED, JOB_CODE_EXPIRED, "it waited longer than allowed");
+        finish(s, JOB_EXPIRED, JOB_CODE_EXPIRED,
+               "no server took it before its time was over (timeout.queue)");
+}
+
+/* A graph found valid here that a server refuses may be taken by another. One that was accepted unchecked, because no
+ * server had ever answered, is told to be wrong by the last one that is asked. */
+static void step_rejected(struct step *s)
+{
+    attempt_failed(s, JOB_SERVER_REJECTED, s->ev->message, false, false);
+    if (s->up->state == JOB_FAILED && (s->h->flags & JOB_F_UNVALIDATED) &&
+        s->ev->code == JOB_VALIDATION_FAILED)
+        s->up->code = JOB_VALIDATION_FAILED;
 }
 
 /* The POST came to nothing, for certain. */
@@ -280,9 +305,9 @@ static void step_not_taken(struct step *s)
     case JOB_EV_REFUSED:
         requeue(s, JOB_DISPATCH_FAILED, message ? message : "the server could not be reached");
         s->up->spent = s->h->spent - 1;
-        s->up->not_before = s->wall + REFUSED_WAIT_MS;
+        s->up->not_before = s->wall + JOB_WAIT_MOST_MS;
         break;
-    case JOB_EV_REJECTED: attempt_failed(s, JOB_SERVER_REJECTED, message, false, false); break;
+    case JOB_EV_REJECTED: step_rejected(s); break;
     case JOB_EV_STAGE_FAILED: attempt_failed(s, JOB_DISPATCH_FAILED, message, false, false); break;
     default: finish(s, JOB_FAILED, s->ev->code, message); break;
     }
@@ -357,6 +382,10 @@ static void step_running(struct step *s)
         break;
     case JOB_EV_FOUND:
         soft->asking = false;
+        if (s->ev->dead) {
+            attempt_failed(s, JOB_STALLED, "the server answers, but its worker is dead or stuck", true, true);
+            return;
+        }
         heard(s, !s->ev->running || !soft->started); /* waiting in the server's queue is no stall */
         soft->started |= s->ev->running;
         break;
@@ -369,8 +398,11 @@ static void step_running(struct step *s)
     }
     if (give_up_silent(s))
         return;
-    if (s->mono - soft->progressed >= s->pol->stall_ms) {
-        attempt_failed(s, JOB_STALLED, "the server answers, but the prompt makes no progress", true, true);
+    /* Only what it answered counts: one that is silent may be lost, one without the prompt was restarted. */
+    if (!soft->absent_at && soft->heard - soft->progressed >= s->pol->stall_ms) {
+        attempt_failed(s, JOB_STALLED,
+                       "its server answers, but nothing moved for as long as timeout.stall allows", true,
+                       true);
         return;
     }
     if (s->ev->kind == JOB_EV_TICK && !soft->asking && s->mono >= soft->next_at) {
@@ -391,7 +423,9 @@ static void history_again(struct step *s)
     if (give_up_silent(s))
         return;
     if (s->mono - soft->ended_at >= s->pol->history_ms) {
-        if (soft->answered)
+        if (soft->answered && soft->link_dropped)
+            attempt_failed(s, JOB_SERVER_RESTARTED, FORGOTTEN, false, true);
+        else if (soft->answered)
             attempt_failed(s, JOB_HISTORY_MISSING,
                            "the server says it ended, but its history does not hold the prompt", true, true);
         else
@@ -448,11 +482,11 @@ static void step_collecting(struct step *s)
                                   .heard = s->mono,
                                   .progressed = s->mono,
                                   .ended_at = s->mono,
-                                  .link_dropped = true,
                                   .started = true,
                                   .tries = 1};
         ask(s, JOB_FX_HISTORY);
         break;
+    case JOB_EV_LINK_DROPPED: soft->link_dropped = true; break;
     case JOB_EV_HISTORY: step_history(s); break;
     case JOB_EV_HISTORY_NOT_YET:
         if (soft->judged)

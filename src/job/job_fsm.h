@@ -14,20 +14,23 @@
  *                RECOVER                        -                                      ENQUEUE
  *   dispatching  ACCEPTED, a sign of life       running       started_at               -
  *                REFUSED (never reached it)     queued        attempt ends, not spent  ENQUEUE
- *                REJECTED                       queued/failed server_rejected          ENQUEUE / FINISH
+ *                REJECTED                       queued/failed server_rejected, or      ENQUEUE / FINISH
+ *                                                             validation_failed if we had not checked it
  *                POST_LOST, RECOVER             -             (finding begins)         FIND
  *   running      ENDED, FOUND in history        collecting    -                        HISTORY
  *                TICK while events are silent   -                                      FIND
  *   dispatching, FOUND queued or running        running / -                            -
  *   running      ABSENT, twice, >= 2 s apart    queued/failed see job_absent_code()    ENQUEUE / FINISH
  *                silent for timeout.lost        queued/failed server_lost, stray       ENQUEUE / FINISH
- *   running      no progress for timeout.stall  queued/failed stalled, stray           ENQUEUE / FINISH
+ *   running      no progress for timeout.stall, queued/failed stalled, stray           ENQUEUE / FINISH
+ *                or found where the worker is dead
  *   dispatching, REMOVED                        queued        server_lost, stray, not  ENQUEUE
  *   running, collecting                                       spent; paid: failed
  *   collecting   HISTORY success                -             (verdict kept)           COLLECT
  *                HISTORY error                  queued/failed its code                 ENQUEUE / COLLECT
  *                HISTORY not there, no answer   -             (asked again)            HISTORY
- *                ... for timeout.history        queued/failed history_missing, history_unavailable
+ *                ... for timeout.history        queued/failed history_missing, history_unavailable;
+ *                                                             server_restarted if the link had dropped since
  *                COLLECTED                      succeeded     history, outputs         FINISH
  *                COLLECT_FAILED                 queued/failed its code                 ENQUEUE / FINISH
  *                NO_ROOM                        -             (collected again)        COLLECT
@@ -69,7 +72,7 @@ struct job_soft {
     bool asking;        /* one of these is under way; its answer is certain to come */
     bool posting;       /* the POST's connection has not ended yet */
     bool started;       /* the server began to run it */
-    bool link_dropped;  /* the server's socket dropped since the dispatch */
+    bool link_dropped;  /* the server's socket dropped since the dispatch; collecting: since the end */
     bool answered;      /* collecting: history was readable, but without the prompt, when it was last asked */
     bool judged;        /* collecting: history was read; verdict is valid */
     enum job_code verdict;
@@ -109,11 +112,14 @@ const char *job_event_name(enum job_event_kind k);
 struct job_event {
     enum job_event_kind kind;
     bool running;      /* FOUND */
+    bool dead;         /* FOUND: the server's worker is dead, it will not come to an end there */
     bool refused;      /* UNREACHABLE, HISTORY_FAILED: the connection was refused or reset */
     bool answered;     /* HISTORY_FAILED: the server answered, but not usably */
     bool elsewhere;    /* another capable server is configured that has not failed this job */
-    bool device_fault; /* HISTORY with execution_error: CUDA, HIP, cuDNN; or the server fails job after job */
-    enum job_code code;  /* HISTORY, COLLECT_FAILED, UNSENDABLE */
+    bool device_fault; /* HISTORY with execution_error: CUDA, HIP, cuDNN */
+    bool doubtful;     /* HISTORY, execution_error: the server's latest result was none, others succeed */
+    enum job_code
+        code; /* HISTORY, COLLECT_FAILED, UNSENDABLE; REJECTED: VALIDATION_FAILED if it judged the graph */
     const char *message; /* for the record; valid during the call; NULL: a text of ours */
 };
 
@@ -136,7 +142,7 @@ struct job_update {
     enum job_state state;
     uint32_t flags;
     int spent;
-    int64_t not_before;
+    int64_t not_before;  /* wall ms, at most JOB_WAIT_MOST_MS from now */
     bool begin;          /* a new attempt, number hard.attempt + 1 */
     bool end;            /* the present attempt ends with code */
     enum job_code code;  /* of the attempt, and of the job if the state is terminal */
@@ -147,6 +153,10 @@ struct job_update {
     unsigned effects;
     int64_t wake; /* mono ms for TICK, replacing what was set before; 0: none */
 };
+
+/* A job that was queued again waits no longer than this. A time further away was written before the wall clock was set
+ * back: it says nothing. */
+#define JOB_WAIT_MOST_MS 1000
 
 /* Every effect that waits on a server (SUBMIT, FIND, HISTORY, COLLECT) is certain to be answered with an
  * event: its own timeouts see to that. So a live job always has a wake, an answer to come, or a place in the

@@ -34,6 +34,8 @@ static struct job_event random_event(enum job_event_kind kind)
                            .answered = rnd(2),
                            .elsewhere = rnd(2),
                            .device_fault = rnd(4) == 0,
+                           .doubtful = rnd(2),
+                           .dead = rnd(20) == 0,
                            .message = rnd(2) ? "why" : NULL};
 
     if (kind == JOB_EV_HISTORY)
@@ -297,6 +299,98 @@ static void test_absent_twice(void **state)
     assert_false(up.commit);
 }
 
+/* It ended, and history does not hold it: the server forgot it if it was away since, else it never wrote it. */
+static void test_forgotten_after_the_end(void **state)
+{
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .started = true, .link_dropped = true};
+    struct job_event ev = {.kind = JOB_EV_ENDED};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+    assert_int_equal(up.state, JOB_COLLECTING);
+    h.state = JOB_COLLECTING;
+    for (int dropped = 0; dropped < 2; dropped++) {
+        soft = up.soft;
+        if (dropped) {
+            ev.kind = JOB_EV_LINK_DROPPED;
+            job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+            soft = up.soft;
+        }
+        ev.kind = JOB_EV_HISTORY_NOT_YET;
+        job_step(&h, &soft, &ev, 1000 + pol.history_ms, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_QUEUED);
+        assert_int_equal(up.code, dropped ? JOB_SERVER_RESTARTED : JOB_HISTORY_MISSING);
+        up.soft = soft;
+    }
+}
+
+/* A refusal of a graph that was never checked here says that the graph is wrong, once nobody else is left to ask. */
+static void test_unchecked_refused(void **state)
+{
+    struct job_hard h = {.state = JOB_DISPATCHING, .attempt = 1, .spent = 1, .flags = JOB_F_UNVALIDATED};
+    struct job_soft soft = {.since = 1, .heard = 1, .progressed = 1, .posting = true};
+    struct job_event ev = {.kind = JOB_EV_REJECTED, .code = JOB_VALIDATION_FAILED, .elsewhere = true};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.state, JOB_QUEUED);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+    ev.elsewhere = false;
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.state, JOB_FAILED);
+    assert_int_equal(up.code, JOB_VALIDATION_FAILED);
+    ev.code = JOB_SERVER_REJECTED; /* not a judgement of the graph */
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+    ev.code = JOB_VALIDATION_FAILED;
+    h.flags = 0; /* found valid here */
+    job_step(&h, &soft, &ev, 2, 2, &job_policy_default, &up);
+    assert_int_equal(up.code, JOB_SERVER_REJECTED);
+}
+
+/* The contract's list of what is retried, once more. */
+static void test_rules_are_the_contracts(void **state)
+{
+    static const enum job_code anywhere[] = {
+        JOB_SERVER_LOST,         JOB_SERVER_RESTARTED, JOB_STALLED,           JOB_DISPATCH_FAILED,
+        JOB_HISTORY_UNAVAILABLE, JOB_HISTORY_MISSING,  JOB_OUTPUT_UNAVAILABLE};
+    enum job_retry want[JOB_CODES] = {
+        [JOB_SERVER_REJECTED] = JOB_RETRY_ELSEWHERE, [JOB_OUT_OF_MEMORY] = JOB_RETRY_ELSEWHERE};
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(anywhere); i++)
+        want[anywhere[i]] = JOB_RETRY_ANYWHERE;
+    for (int c = 1; c < JOB_CODES; c++)
+        assert_int_equal(job_retry_rule((enum job_code)c)->retry, want[c]);
+}
+
+/* What costs money, or may, is not run again once it may have started; before that it is. */
+static void test_paid(void **state)
+{
+    static const uint32_t flags[] = {0, JOB_F_PAID, JOB_F_UNVALIDATED};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .absent_at = 1000, .asking = true};
+    struct job_event ev = {.kind = JOB_EV_ABSENT, .elsewhere = true};
+    struct job_update up;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(flags); i++) {
+        struct job_hard h = {.state = JOB_DISPATCHING, .attempt = 1, .spent = 1, .flags = flags[i]};
+
+        soft.posting = false;
+        ev.kind = JOB_EV_ABSENT;
+        job_step(&h, &soft, &ev, 3000, 0, &pol, &up);
+        assert_int_equal(up.state, flags[i] ? JOB_FAILED : JOB_QUEUED);
+        assert_int_equal(up.code, JOB_DISPATCH_FAILED);
+        soft.posting = true;
+        ev.kind = JOB_EV_REJECTED;
+        job_step(&h, &soft, &ev, 3000, 0, &pol, &up);
+        assert_int_equal(up.state, JOB_QUEUED);
+    }
+}
+
 /* Whatever it was doing there; only a paid graph, which may have cost something, is not sent again. */
 static void test_removed(void **state)
 {
@@ -323,6 +417,93 @@ static void test_removed(void **state)
     assert_false(up.commit);
 }
 
+/* A server that is away, or that has forgotten the prompt, does not stall: timeout.stall may be the shortest. */
+static void test_stalled_means_it_answers(void **state)
+{
+    static const struct job_policy hasty = {
+        .max_attempts = 1, .lost_ms = 60000, .stall_ms = 2000, .history_ms = 60000};
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    const struct job_soft running = {
+        .heard = 1000, .progressed = 1000, .started = true, .link_dropped = true};
+    struct job_soft soft = running;
+    struct job_event ev = {.kind = JOB_EV_UNREACHABLE, .refused = true};
+    struct job_update up;
+
+    (void)state;
+    soft.refused_at = 3000;
+    job_step(&h, &soft, &ev, 3500, 0, &hasty, &up);
+    assert_false(up.commit);
+    job_step(&h, &soft, &ev, 4000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_SERVER_LOST);
+    soft = running;
+    ev = (struct job_event){.kind = JOB_EV_ABSENT};
+    job_step(&h, &soft, &ev, 4000, 0, &hasty, &up);
+    soft = up.soft;
+    ev.kind = JOB_EV_TICK;
+    job_step(&h, &soft, &ev, 5900, 0, &hasty, &up);
+    assert_false(up.commit);
+    soft = up.soft;
+    ev.kind = JOB_EV_ABSENT;
+    job_step(&h, &soft, &ev, 6000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_SERVER_RESTARTED);
+    soft = running;
+    ev = (struct job_event){.kind = JOB_EV_FOUND, .running = true};
+    job_step(&h, &soft, &ev, 3000, 0, &hasty, &up);
+    assert_int_equal(up.code, JOB_STALLED);
+}
+
+/* An exception is the graph's, unless the device is at fault or the server's word is in doubt: then once more. */
+static void test_whose_fault(void **state)
+{
+    static const struct {
+        bool device, doubtful, elsewhere;
+        uint32_t flags;
+        enum job_state to;
+    } t[] = {
+        {false, false, true, 0, JOB_COLLECTING},                  /* judged: it fails */
+        {false, true, true, 0, JOB_QUEUED},                       /* another one tells */
+        {false, true, false, 0, JOB_COLLECTING},                  /* there is no other one */
+        {false, true, true, JOB_F_ERROR_RETRIED, JOB_COLLECTING}, /* it has told */
+        {false, true, true, JOB_F_PAID, JOB_COLLECTING},          /* it has cost money already */
+        {true, false, true, JOB_F_ERROR_RETRIED, JOB_QUEUED},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(t); i++) {
+        struct job_hard h = {.state = JOB_COLLECTING, .attempt = 1, .spent = 1, .flags = t[i].flags};
+        struct job_soft soft = {.heard = 1000, .progressed = 1000, .ended_at = 1000, .asking = true};
+        struct job_event ev = {.kind = JOB_EV_HISTORY,
+                               .code = JOB_EXECUTION_ERROR,
+                               .device_fault = t[i].device,
+                               .doubtful = t[i].doubtful,
+                               .elsewhere = t[i].elsewhere};
+        struct job_update up;
+
+        job_step(&h, &soft, &ev, 1000, 0, &pol, &up);
+        if (up.state != t[i].to)
+            fail_msg("row %zu: %s", i, job_state_name(up.state));
+        assert_int_equal((up.flags & JOB_F_ERROR_RETRIED) != 0,
+                         (t[i].flags & JOB_F_ERROR_RETRIED) || (!t[i].device && up.state == JOB_QUEUED));
+    }
+}
+
+static void test_dead_worker(void **state)
+{
+    struct job_hard h = {.state = JOB_RUNNING, .attempt = 1, .spent = 1};
+    struct job_soft soft = {.heard = 1000, .progressed = 1000, .asking = true};
+    struct job_event ev = {.kind = JOB_EV_FOUND};
+    struct job_update up;
+
+    (void)state;
+    job_step(&h, &soft, &ev, 2000, 0, &pol, &up);
+    assert_false(up.commit); /* it waits there: no stall, however long */
+    ev.dead = true;
+    job_step(&h, &soft, &ev, 2000, 0, &pol, &up);
+    assert_int_equal(up.state, JOB_QUEUED);
+    assert_int_equal(up.code, JOB_STALLED);
+    assert_true(up.stray); /* what waits there must not run later */
+}
+
 static void test_every_code_has_a_rule(void **state)
 {
     (void)state;
@@ -337,9 +518,19 @@ static void test_every_code_has_a_rule(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_invariants), cmocka_unit_test(test_silence_ends),
-        cmocka_unit_test(test_noise_ends), cmocka_unit_test(test_absent_twice),
-        cmocka_unit_test(test_removed),    cmocka_unit_test(test_every_code_has_a_rule),
+        cmocka_unit_test(test_invariants),
+        cmocka_unit_test(test_silence_ends),
+        cmocka_unit_test(test_noise_ends),
+        cmocka_unit_test(test_absent_twice),
+        cmocka_unit_test(test_forgotten_after_the_end),
+        cmocka_unit_test(test_rules_are_the_contracts),
+        cmocka_unit_test(test_paid),
+        cmocka_unit_test(test_unchecked_refused),
+        cmocka_unit_test(test_removed),
+        cmocka_unit_test(test_stalled_means_it_answers),
+        cmocka_unit_test(test_whose_fault),
+        cmocka_unit_test(test_dead_worker),
+        cmocka_unit_test(test_every_code_has_a_rule),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -55,6 +55,7 @@ void call_free(struct call *c)
     if (c->fini)
         c->fini(c->extra);
     free(c->extra);
+    free(c->holds);
     free(c);
 }
 
@@ -114,6 +115,7 @@ void runner_drop(struct runner_job *j)
     HASH_DEL(r->by_id, j);
     r->live--;
     need_put(r, j->need);
+    free(j->blamed);
     job_summary_fini(&j->s);
     free(j);
 }
@@ -213,10 +215,24 @@ void runner_set_config(struct runner *r, const struct runner_config *cfg)
     runner_settle(r);
 }
 
+static void cancels_answer_false(struct list *cancels)
+{
+    list_for_each_safe(it, cancels) {
+        struct cancel *c = list_entry(it, struct cancel, link);
+
+        list_remove(it);
+        c->cb(false, c->arg);
+        free(c);
+    }
+}
+
 void runner_stop(struct runner *r)
 {
     fleet_listen(r->env.fleet, NULL, NULL);
     r->stopped = true;
+    /* A cancel that is not committed yet is decided by the next start; who waits for it need not. */
+    list_for_each(it, &r->jobs)
+        cancels_answer_false(&list_entry(it, struct runner_job, in_order)->cancels);
 }
 
 void runner_free(struct runner **rp)
@@ -349,12 +365,46 @@ struct submit_wait {
     store_submitted_cb *cb;
     void *arg;
     struct job_summary s;
-    struct call *call;
+    struct list cancels; /* asked for before the word of the commit has come */
+    char *cancel_message;
+    int64_t began; /* mono ms */
 };
 
 static void submit_fini(void *extra)
 {
-    job_summary_fini(&((struct submit_wait *)extra)->s);
+    struct submit_wait *w = extra;
+
+    list_for_each_safe(it, &w->cancels)
+        free(list_entry(it, struct cancel, link));
+    free(w->cancel_message);
+    job_summary_fini(&w->s);
+}
+
+static void cancel_add(struct list *cancels, runner_cancel_cb *cb, void *arg)
+{
+    struct cancel *c = xcalloc(1, sizeof(*c));
+
+    c->cb = cb;
+    c->arg = arg;
+    list_push_back(cancels, &c->link);
+}
+
+/* The job has just been accepted, or not: those who have already asked to cancel it. */
+static void cancel_early(struct submit_wait *w, struct runner_job *j)
+{
+    struct job_event ev = {.kind = JOB_EV_CANCEL, .message = w->cancel_message};
+
+    if (list_empty(&w->cancels))
+        return;
+    if (j == NULL) {
+        cancels_answer_false(&w->cancels);
+        return;
+    }
+    list_for_each_safe(it, &w->cancels) {
+        list_remove(it);
+        list_push_back(&j->cancels, it);
+    }
+    runner_feed(j, &ev);
 }
 
 static void on_submitted(const struct store_submitted *res, void *arg)
@@ -366,6 +416,7 @@ static void on_submitted(const struct store_submitted *res, void *arg)
     struct runner_job_view v;
 
     if (res->status == STORE_OK) {
+        histogram_add(&r->submits, (runner_mono(r) - w->began) * 1000);
         w->s.seq = res->seq;
         w->s.number = res->number;
         j = runner_add(r, &w->s, true);
@@ -376,8 +427,11 @@ static void on_submitted(const struct store_submitted *res, void *arg)
     }
     if (w->cb)
         w->cb(res, w->arg);
-    if (j && !r->stopped)
+    if (r->stopped)
+        j = NULL;
+    if (j)
         runner_feed_kind(j, JOB_EV_RECOVER);
+    cancel_early(w, j);
     call_free(c);
     runner_settle(r);
 }
@@ -400,6 +454,8 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     c->fini = submit_fini;
     w->cb = cb;
     w->arg = arg;
+    list_init(&w->cancels);
+    w->began = runner_mono(r);
     memcpy(w->s.id, in->id, UUID_SIZE);
     w->s.state = JOB_QUEUED;
     w->s.version = 1;
@@ -427,23 +483,44 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
 
 /* --- cancel --- */
 
+static void cancel_unheard(bool canceled, void *arg)
+{
+    (void)canceled;
+    (void)arg;
+}
+
+/* The submit of this id that the store has not answered yet: it may be committed, and others may have read it. */
+static struct submit_wait *submit_under_way(struct runner *r, const char *id)
+{
+    list_for_each(it, &r->calls) {
+        struct call *c = list_entry(it, struct call, link);
+
+        if (c->fini == submit_fini && strcmp(((struct submit_wait *)c->extra)->s.id, id) == 0)
+            return c->extra;
+    }
+    return NULL;
+}
+
 bool runner_cancel(struct runner *r, const char *tenant, const char *id, const char *message,
                    runner_cancel_cb *cb, void *arg)
 {
     struct runner_job *j = runner_get(r, id);
     struct job_event ev = {.kind = JOB_EV_CANCEL, .message = message};
+    struct submit_wait *w = j ? NULL : submit_under_way(r, id);
+    const char *owner = j ? j->s.tenant : w ? w->s.tenant : NULL;
     bool first;
 
-    if (j == NULL || (tenant && strcmp(tenant, j->s.tenant) != 0))
+    if (owner == NULL || r->stopped || (tenant && strcmp(tenant, owner) != 0))
         return false;
-    first = list_empty(&j->cancels);
-    if (cb) {
-        struct cancel *c = xcalloc(1, sizeof(*c));
-
-        c->cb = cb;
-        c->arg = arg;
-        list_push_back(&j->cancels, &c->link);
+    if (w) {
+        cancel_add(&w->cancels, cb ? cb : cancel_unheard, arg);
+        if (w->cancel_message == NULL)
+            w->cancel_message = xstrdup(message);
+        return true;
     }
+    first = list_empty(&j->cancels);
+    if (cb)
+        cancel_add(&j->cancels, cb, arg);
     if (first)
         runner_feed(j, &ev);
     runner_settle(r);
@@ -480,4 +557,28 @@ void runner_each(struct runner *r, bool (*cb)(const struct runner_job_view *job,
         if (!cb(&v, arg))
             return;
     }
+}
+
+const struct histogram *runner_submit_times(const struct runner *r)
+{
+    return &r->submits;
+}
+
+int runner_bound(struct runner *r, const char *server)
+{
+    int i = place_index(r, server);
+
+    return i < 0 ? 0 : r->use[i].bound;
+}
+
+int64_t runner_oldest_waiting(const struct runner *r)
+{
+    if (r->all[JOB_QUEUED])
+        list_for_each(it, &r->jobs) { /* in order of acceptance: only what is under way stands before it */
+            const struct runner_job *j = list_entry(it, struct runner_job, in_order);
+
+            if (j->s.state == JOB_QUEUED)
+                return j->s.created_at;
+        }
+    return 0;
 }

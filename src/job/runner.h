@@ -25,6 +25,7 @@ struct runner_job_view {
     const char *progress_node;            /* or NULL */
     const char *executing;                /* node that the server executes now, or NULL */
     bool canceling;                       /* a cancel is being committed */
+    int64_t from_at; /* in on_change: wall ms since when it was in the state that it left */
 };
 
 /* What an ended job leaves; valid during the call. */
@@ -68,7 +69,7 @@ struct runner *runner_new(const struct runner_env *env, const struct runner_conf
 void runner_start(struct runner *r, void (*ready)(enum store_status st, void *arg), void *arg);
 void runner_set_config(struct runner *r, const struct runner_config *cfg);
 /* The process is about to end: from now on nothing is decided and nothing is asked; what was asked may still be
- * answered. To be called before the fleet and the store are closed. */
+ * answered. Those who wait for a cancel are answered false. To be called before the fleet and the store are closed. */
 void runner_stop(struct runner *r);
 /* After the store and the fleet have been closed: every call has been answered, or never will be (a test's
  * crash). Jobs stay as the store has them. */
@@ -79,9 +80,10 @@ void runner_tick(struct runner *r);
  * done. The callback runs after the commit; the job may be dispatched as soon as it returns. */
 bool runner_submit(struct runner *r, const struct store_submit *in, store_submitted_cb *cb, void *arg);
 
-/* Cancel a live job; false if there is none of that id (and tenant; NULL: any): ask the store. Otherwise cb
- * runs once when it has ended: canceled true if this (or another) cancel ended it, so that no output of it
- * will be seen; false if it came to its end first. message: for the record ("canceled by the client"). */
+/* Cancel a live job, or one whose submit the store has not answered yet; false if there is none of that id (and
+ * tenant; NULL: any): ask the store. Otherwise cb runs once when it has ended: canceled true if this (or another)
+ * cancel ended it, so that no output of it will be seen; false if it came to its end first, or was not accepted.
+ * message: for the record ("canceled by the client"). */
 typedef void runner_cancel_cb(bool canceled, void *arg);
 bool runner_cancel(struct runner *r, const char *tenant, const char *id, const char *message,
                    runner_cancel_cb *cb, void *arg);
@@ -110,5 +112,12 @@ struct runner_counts {
     size_t live, state[JOB_STATES], strays;
 };
 void runner_counts(const struct runner *r, const char *tenant, struct runner_counts *out); /* NULL: all */
+/* How long submits took from runner_submit() to their commit. */
+struct histogram;
+const struct histogram *runner_submit_times(const struct runner *r);
+/* Prompts of ours that a server has, or may have: bound jobs and strays. */
+int runner_bound(struct runner *r, const char *server);
+/* Wall ms when the oldest waiting job was accepted; 0: none waits. */
+int64_t runner_oldest_waiting(const struct runner *r);
 
 #endif

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "comfy/events.h"
+#include "comfy/history.h"
 #include "job/runner_priv.h"
 
 static void set_str(char **to, struct json v)
@@ -69,62 +70,44 @@ static void put_interrupted(struct buf *b, const struct runner_job *j, int64_t a
 
 static void put_error(struct buf *b, const struct runner_job *j, const struct job_error *e, int64_t at)
 {
+    char *text = job_error_text(e);
     struct event_error x = {.prompt_id = j->s.id,
                             .node_id = "",
                             .node_type = "",
-                            .exception_message = e->message ? e->message : job_code_name(e->code),
+                            .exception_message = text,
                             .exception_type = job_code_name(e->code),
                             .timestamp = at};
 
     event_put_error(b, &x);
+    free(text);
 }
 
-/* A message of history is [type, data] of the event. */
-static void put_message(struct jsonw *w, struct buf *event)
+static void keep(struct buf *messages, struct buf *event)
 {
-    struct json whole;
-
-    if (json_check(buf_str(event), event->len, NULL, &whole, NULL) == 0) {
-        jsonw_arr(w);
-        jsonw_span(w, json_get(whole, "type"));
-        jsonw_span(w, json_get(whole, "data"));
-        jsonw_arr_end(w);
-    }
+    event_put_history_message(messages, event->data, event->len);
     buf_clear(event);
 }
 
 struct bytes *account_of_end(struct runner_job *j, enum job_state state, const struct job_error *e)
 {
     int64_t at = runner_wall(j->r), start = j->s.started_at ? j->s.started_at : at;
-    struct buf out = BUF_INIT, event = BUF_INIT;
-    struct json cached = {0};
-    struct jsonw w;
+    struct buf out = BUF_INIT, event = BUF_INIT, messages = BUF_INIT;
 
-    jsonw_init(&w, &out);
-    jsonw_obj(&w);
-    jsonw_kspan(&w, "outputs", (struct json){"{}", 2});
-    jsonw_key(&w, "status");
-    jsonw_obj(&w);
-    jsonw_kstr(&w, "status_str", "error");
-    jsonw_kbool(&w, "completed", false);
-    jsonw_key(&w, "messages");
-    jsonw_arr(&w);
     event_put_start(&event, j->s.id, start);
-    put_message(&w, &event);
+    keep(&messages, &event);
     if (j->a && j->a->cached) {
-        cached = (struct json){j->a->cached, strlen(j->a->cached)};
-        event_put_cached(&event, cached, j->s.id, start);
-        put_message(&w, &event);
+        event_put_cached(&event, (struct json){j->a->cached, strlen(j->a->cached)}, j->s.id, start);
+        keep(&messages, &event);
     }
     if (state == JOB_CANCELED)
         put_interrupted(&event, j, at);
     else
         put_error(&event, j, e, at);
-    put_message(&w, &event);
-    jsonw_arr_end(&w);
-    jsonw_obj_end(&w);
-    jsonw_kspan(&w, "meta", (struct json){"{}", 2});
-    jsonw_obj_end(&w);
+    keep(&messages, &event);
+    buf_puts(&out, "{\"outputs\": {}, \"status\": ");
+    history_put_status(&out, false, &messages);
+    buf_puts(&out, ", \"meta\": {}}");
+    buf_free(&messages);
     buf_free(&event);
     return buf_to_bytes(&out);
 }

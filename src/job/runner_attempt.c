@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "comfy/events.h"
 #include "job/runner_priv.h"
 
@@ -58,12 +59,44 @@ static void keep_refusal(struct attempt *a, const struct fleet_submitted *res)
         a->error_detail = xstrndup(whole.p, whole.n);
 }
 
+/* The first thing it complains about: "node 7 (Make): Value not in list: seed: 1". NULL: it does not say. */
+static char *refusal_words(const struct fleet_submitted *res)
+{
+    struct json whole, node, complaint, errors;
+    char *id, *type, *what, *about, *text = NULL;
+    struct json_iter it;
+
+    if (res->body == NULL || json_check(res->body->data, res->body->len, NULL, &whole, NULL) < 0)
+        return NULL;
+    it = json_iter(json_get(whole, "node_errors"));
+    if (json_type(json_get(whole, "node_errors")) == JSON_OBJECT && json_next(&it, &node, &errors)) {
+        complaint = json_at(json_get(errors, "errors"), 0);
+        type = json_strdup(json_get(errors, "class_type"));
+        id = json_strdup(node);
+    } else {
+        complaint = json_get(whole, "error");
+        type = id = NULL;
+    }
+    what = json_strdup(json_get(complaint, "message"));
+    about = json_strdup(json_get(complaint, "details"));
+    if (what)
+        text = xasprintf("%s%s%s%s%s%.200s%s%.200s", id ? "node " : "", id ? id : "", id ? " (" : "",
+                         id && type ? type : "", id ? "): " : "", what, about && about[0] ? ": " : "",
+                         about ? about : "");
+    free(id);
+    free(type);
+    free(what);
+    free(about);
+    return text;
+}
+
 static void on_submitted(const struct fleet_submitted *res, void *arg)
 {
     struct call *c = arg;
     struct runner *r = c->r;
     struct runner_job *j = call_job(c);
     struct job_event ev = {.kind = submit_events[res->end], .code = JOB_DISPATCH_FAILED, .message = res->why};
+    char *words = res->end == FLEET_REJECTED ? refusal_words(res) : NULL, *message = NULL;
     bool sent = res->end == FLEET_ACCEPTED || res->end == FLEET_LOST;
     char upstream_id[UUID_SIZE];
 
@@ -75,8 +108,15 @@ static void on_submitted(const struct fleet_submitted *res, void *arg)
     if (j) {
         if (res->end == FLEET_REJECTED)
             keep_refusal(j->a, res);
+        if (words)
+            ev.message = message = xasprintf("%s: %s", res->why, words);
+        /* Only a server that speaks of the graph has judged it; a proxy's refusal says nothing. */
+        if (res->end == FLEET_REJECTED)
+            ev.code = words && res->status == 400 ? JOB_VALIDATION_FAILED : JOB_SERVER_REJECTED;
         runner_feed(j, &ev);
     }
+    free(words);
+    free(message);
     stray_posted(r, upstream_id, sent);
     runner_settle(r);
 }
@@ -153,8 +193,10 @@ static void on_found(const struct fleet_lookup *res, void *arg)
     struct call *c = arg;
     struct runner *r = c->r;
     struct runner_job *j = call_job(c);
-    struct job_event ev = {
-        .running = res->found == FLEET_RUNNING, .refused = res->refused, .message = res->why};
+    struct job_event ev = {.running = res->found == FLEET_RUNNING,
+                           .dead = res->dead,
+                           .refused = res->refused,
+                           .message = res->why};
 
     switch (res->found) {
     case FLEET_PENDING:
@@ -223,6 +265,8 @@ static struct attempt *attempt_by_id(struct runner *r, const char *id)
 
     if (id)
         HASH_FIND_STR(r->by_attempt, id, a);
+    if (PLANTED(LATE_EVENT_APPLIED) && id && a == NULL && runner_get(r, id))
+        a = runner_get(r, id)->a;
     return a;
 }
 
@@ -231,7 +275,8 @@ static bool listens(const struct attempt *a, const char *server)
 {
     const struct runner_job *j = a->job;
 
-    return j->s.server && strcmp(j->s.server, server) == 0 && j->s.state != JOB_COLLECTING;
+    return j->s.server && (strcmp(j->s.server, server) == 0 || PLANTED(LATE_EVENT_APPLIED)) &&
+           j->s.state != JOB_COLLECTING;
 }
 
 void attempt_event(struct runner *r, const char *server, const char *id, const char *text, size_t n)

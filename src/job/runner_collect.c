@@ -33,7 +33,8 @@ static bool result_names_file(struct json value, struct name_ref *ref, struct bu
 struct taking {
     struct attempt *a;
     bool listed;     /* history says it */
-    unsigned others; /* dicts and strings that are no file and no text */
+    unsigned others; /* dicts that ought to be files and name none */
+    unsigned inputs; /* entries of type input: to be shown, not stored */
     unsigned texts;
 };
 
@@ -137,7 +138,7 @@ static bool take(void *arg, const struct history_output *o)
         }
         break;
     case HISTORY_TEXT: take_text(t, o); break;
-    case HISTORY_INPUT: break;
+    case HISTORY_INPUT: t->inputs++; break;
     }
     buf_free(&text);
     return true;
@@ -262,7 +263,7 @@ static struct job_event judge(struct attempt *a, const struct history *h)
     case HISTORY_SUCCESS: return ev;
     case HISTORY_INTERRUPTED:
         ev.code = JOB_INTERRUPTED;
-        a->error_message = xstrdup("it was interrupted on the server");
+        a->error_message = xstrdup("it was interrupted while it ran");
         break;
     case HISTORY_ERROR:
         ev.code = h->fault == HISTORY_FAULT_MEMORY ? JOB_OUT_OF_MEMORY : JOB_EXECUTION_ERROR;
@@ -308,7 +309,9 @@ static struct job_event read_history(struct runner_job *j, const struct fleet_hi
     }
     bytes_unref(a->history);
     a->history = bytes_ref(res->body);
-    return judge(a, &h);
+    ev = judge(a, &h);
+    ev.doubtful = res->doubtful;
+    return ev;
 }
 
 static void on_history(const struct fleet_history *res, void *arg)
@@ -361,6 +364,36 @@ void attempt_history(struct runner_job *j)
     fleet_history(j->r->env.fleet, j->s.server, j->s.upstream_id, on_history, call_new(j));
 }
 
+/* Is there a dict in it? Numbers and flags beside outputs are nothing to store; a dict is an output of a kind that is not
+ * known here. Depth is bounded by the checker. */
+static bool holds_dict(struct json v)
+{
+    struct json_iter it = json_iter(v);
+    struct json inner;
+
+    if (json_type(v) == JSON_OBJECT)
+        return true;
+    while (json_type(v) == JSON_ARRAY && json_next(&it, NULL, &inner))
+        if (holds_dict(inner))
+            return true;
+    return false;
+}
+
+static bool outputs_hold_dict(const struct history *h)
+{
+    struct json_iter nodes = json_iter(h->outputs);
+    struct json node, value;
+
+    while (json_next(&nodes, NULL, &node)) {
+        struct json_iter keys = json_iter(node);
+
+        while (json_type(node) == JSON_OBJECT && json_next(&keys, NULL, &value))
+            if (holds_dict(value))
+                return true;
+    }
+    return false;
+}
+
 static bool find_again(const struct attempt *a, struct history *h)
 {
     struct json body;
@@ -374,9 +407,9 @@ void attempt_collect(struct runner_job *j)
     struct attempt *a = j->a;
     struct taking t = {.a = a, .listed = true};
     struct history h;
-    bool any = false;
+    bool any = false, found = find_again(a, &h);
 
-    if (find_again(a, &h))
+    if (found)
         history_outputs(&h, take, &t);
     list_for_each(it, &a->files) {
         struct attempt_file *f = list_entry(it, struct attempt_file, link);
@@ -384,7 +417,7 @@ void attempt_collect(struct runner_job *j)
         any |= f->listed;
         try_again(f);
     }
-    a->unrecognised = !any && t.others > 0;
+    a->unrecognised = !any && (t.others > 0 || (found && t.inputs == 0 && outputs_hold_dict(&h)));
     a->collecting = true;
     files_pump(a);
 }
@@ -475,7 +508,7 @@ struct bytes *collect_end_history(struct runner_job *j, enum job_state state, co
     struct history h;
     bool as_server = state == JOB_SUCCEEDED || (state == JOB_FAILED && j->a && j->a->failed);
 
-    if (as_server && find_again(j->a, &h))
+    if (as_server && find_again(j->a, &h) && (state == JOB_SUCCEEDED || h.verdict != HISTORY_UNKNOWN))
         b = entry_of_server(j, &h);
     return b ? b : account_of_end(j, state, e);
 }

@@ -5,12 +5,14 @@
 #include "base/buf.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "job/job_event.h"
 #include "job/runner_priv.h"
 
 #define COMMIT_AGAIN_MS 1000 /* after the store could not write: space may come back at any time */
 
 static void decide(struct runner_job *j, const struct job_event *ev);
+static void committed(struct runner_job *j);
 
 /* --- the inbox --- */
 
@@ -44,7 +46,7 @@ void runner_feed_kind(struct runner_job *j, enum job_event_kind kind)
 /* Hands in what waited, until a commit is in flight again or nothing waits. */
 static void inbox_run(struct runner_job *j)
 {
-    while (j->commit == NULL && !list_empty(&j->inbox)) {
+    while ((j->commit == NULL || PLANTED(TWO_EVENTS_ONE_STEP)) && !list_empty(&j->inbox)) {
         struct inbox_event *e = list_first(&j->inbox, struct inbox_event, link);
 
         list_remove(&e->link);
@@ -63,6 +65,7 @@ void commit_free(struct commit **cp)
     if (c == NULL)
         return;
     free(c->message);
+    free(c->words);
     free(c->server);
     job_error_fini(&c->error);
     bytes_unref(c->history);
@@ -84,7 +87,7 @@ static struct store_event *events_of(const struct runner_job *j, const struct co
                                                                       : j->s.server,
                                 .attempt = c->attempt,
                                 .code = c->up.code,
-                                .message = c->message};
+                                .message = c->words};
     size_t *at = xcalloc(c->n_outputs + 1, sizeof(*at));
 
     for (*n = 0; *n < c->n_outputs; (*n)++) {
@@ -113,7 +116,7 @@ static void commit_give(struct runner_job *j)
     size_t n_events;
     struct store_event *events = events_of(j, c, &text, &n_events);
     struct job_attempt begin = {.n = c->attempt, .server = c->server, .started_at = c->at};
-    struct job_attempt end = {.n = c->attempt, .ended_at = c->at, .code = up->code, .message = c->message};
+    struct job_attempt end = {.n = c->attempt, .ended_at = c->at, .code = up->code, .message = c->words};
     struct store_stray stray = {.server = j->s.server, .since = c->at};
     struct store_step in = {.id = j->s.id,
                             .version = j->s.version,
@@ -157,6 +160,9 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
     c->up = *up;
     c->message = xstrdup_null(up->message);
     c->up.message = NULL;
+    if (up->code != JOB_OK)
+        c->words = c->message ? xasprintf("%s: %s", job_code_sentence(up->code), c->message)
+                              : xstrdup(job_code_sentence(up->code));
     c->at = runner_wall(r);
     c->attempt = j->s.attempt;
     if (up->begin) {
@@ -171,17 +177,19 @@ static void commit_begin(struct runner_job *j, const struct job_update *up, cons
         c->error = (struct job_error){.code = up->code,
                                       .attempt = c->attempt,
                                       .server = xstrdup_null(j->s.server),
-                                      .message = xstrdup_null(c->message),
+                                      .message = xstrdup_null(c->words),
                                       .detail = j->a ? xstrdup_null(j->a->error_detail) : NULL};
         if (!(up->flags & JOB_F_NO_HISTORY))
             c->history = collect_end_history(j, up->state, &c->error);
-        if (j->a && (up->state == JOB_SUCCEEDED || up->state == JOB_FAILED))
+        if (j->a && (up->state == JOB_SUCCEEDED || up->state == JOB_FAILED || PLANTED(CANCELED_SHOWS_OUTPUT)))
             c->outputs = files_outputs(j->a, &c->n_outputs);
     }
     j->commit = c;
     place_dequeue(j);
     runner_set_wake(j, 0);
     commit_give(j);
+    if (PLANTED(EFFECT_BEFORE_COMMIT) && JOB_STATE_LIVE(up->state))
+        committed(j);
 }
 
 static void run_effects(struct runner_job *j, unsigned effects)
@@ -214,6 +222,7 @@ static void decide(struct runner_job *j, const struct job_event *ev)
     job_step(&hard, &j->soft, &full, runner_mono(r), runner_wall(r), &r->cfg.policy, &up);
     if (up.commit) {
         commit_begin(j, &up, ev->kind == JOB_EV_PLACED ? ev->message : NULL);
+        j->commit->device_fault = ev->device_fault;
         return;
     }
     j->soft = up.soft;
@@ -233,15 +242,36 @@ void runner_place(struct runner_job *j, const char *server)
 
 /* --- after the commit --- */
 
+/* The server hears how the attempt ended. What may be the job's own fault is held against a server only as long as the
+ * job has not come to the same end on another one. */
+static void tell_result(struct runner_job *j, enum job_code code, bool device_fault)
+{
+    struct fleet *f = j->r->env.fleet;
+    bool open = (code == JOB_EXECUTION_ERROR && !device_fault) || code == JOB_OUT_OF_MEMORY ||
+                code == JOB_SERVER_REJECTED;
+
+    if (open && j->blamed && j->blamed_code == code) {
+        if (strcmp(j->blamed, j->s.server) != 0)
+            fleet_result(f, j->blamed, code, FLEET_BLAME_NONE);
+        return;
+    }
+    fleet_result(f, j->s.server, code, device_fault ? FLEET_BLAME_SURE : FLEET_BLAME_OPEN);
+    if (open) {
+        free(j->blamed);
+        j->blamed = xstrdup(j->s.server);
+        j->blamed_code = code;
+    }
+}
+
 static void apply(struct runner_job *j, const struct commit *c)
 {
     struct job_summary *s = &j->s;
     const struct job_update *up = &c->up;
 
     if (up->end) {
-        fleet_result(j->r->env.fleet, s->server, up->code);
+        tell_result(j, up->code, c->device_fault);
         if (up->code != JOB_OK && up->code != JOB_CODE_CANCELED)
-            place_failed(j, s->server);
+            place_failed(j, s->server, up->code);
     }
     if (s->state != up->state)
         s->state_at = c->at;
@@ -293,13 +323,14 @@ static void drop_and_answer(struct runner_job *j, bool canceled)
     }
 }
 
-static void finish(struct runner_job *j, struct commit *c, enum job_state from)
+static void finish(struct runner_job *j, struct commit *c, enum job_state from, int64_t from_at)
 {
     struct runner *r = j->r;
     struct runner_end end = {&c->error, c->history, c->outputs, c->n_outputs};
     struct runner_job_view v;
 
     runner_view(j, &v);
+    v.from_at = from_at;
     r->listener->on_change(r->listener_arg, &v, from, &end);
     j->commit = c; /* freed with the job */
     drop_and_answer(j, c->up.state == JOB_CANCELED);
@@ -311,6 +342,7 @@ static void committed(struct runner_job *j)
     struct runner *r = j->r;
     struct commit *c = j->commit;
     enum job_state from = j->s.state;
+    int64_t from_at = j->s.state_at;
     char *old_server = xstrdup_null(j->s.server);
     struct store_stray stray = {.server = old_server, .since = c->at};
     bool held = from == JOB_DISPATCHING || from == JOB_RUNNING, holds;
@@ -330,10 +362,11 @@ static void committed(struct runner_job *j)
         j->a = attempt_new(j, j->s.upstream_id);
     free(old_server);
     if (c->up.effects & JOB_FX_FINISH) {
-        finish(j, c, from);
+        finish(j, c, from, from_at);
         return;
     }
     runner_view(j, &v);
+    v.from_at = from_at;
     r->listener->on_change(r->listener_arg, &v, from, NULL);
     if (c->up.state == JOB_QUEUED) {
         attempt_free(&j->a);
@@ -356,6 +389,8 @@ static void on_reloaded(enum store_status st, struct job_record *rec, void *arg)
     if (!r->stopped && st == STORE_OK && JOB_STATE_LIVE(rec->s.state) && runner_get(r, c->id) == NULL)
         runner_feed_kind(runner_add(r, &rec->s, rec->s.attempt == 0), JOB_EV_RECOVER);
     job_record_free(&rec);
+    if (c->holds && !r->stopped)
+        place_use(r, c->holds, -1);
     call_free(c);
     runner_settle(r);
 }
@@ -366,8 +401,7 @@ static void lost(struct runner_job *j)
     struct call *c = call_new(j);
 
     log_error(LOG_S("job", j->s.id), LOG_S("event", "commit_lost"), LOG_I("version", j->s.version));
-    if (place_held(j))
-        place_use(r, place_held(j), -1);
+    c->holds = xstrdup_null(place_held(j)); /* its server may have it: the slot is not free meanwhile */
     drop_and_answer(j, false);
     store_get(r->env.store, c->id, 0, on_reloaded, c);
 }

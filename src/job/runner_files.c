@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "comfy/names.h"
 #include "job/runner_priv.h"
 
@@ -128,6 +129,8 @@ static void on_fetched(const struct fleet_fetched *res, void *arg)
         memcpy(f->blake3, res->blake3, BLAKE3_LEN);
         f->size = res->size;
         f->pin = res->pin;
+        if (PLANTED(BLOB_UNPINNED))
+            fleet_unpin(r->env.fleet, res->pin);
         free(f->mime);
         f->mime = xstrdup_null(res->mime);
         blake3_hex(f->blake3, hex);

@@ -96,6 +96,12 @@ static void count_bound(struct runner *r)
         if (!t->gone)
             place_use(r, t->s.server, 1);
     }
+    list_for_each(it, &r->calls) {
+        const struct call *c = list_entry(it, struct call, link);
+
+        if (c->holds)
+            place_use(r, c->holds, 1);
+    }
 }
 
 static bool take_server(struct server_use *u, const struct fleet_server *f)
@@ -167,21 +173,24 @@ static bool usable(const struct server_use *u)
     return u->name && u->state == FLEET_UP;
 }
 
-/* The servers that can run it; without those that have failed it, while another one is usable. */
+/* The servers that can run it; without those that have failed it, while another one is usable, and without those that
+ * would fail it again (out of memory, refused), while another one is configured: it waits for that one. */
 static struct sched_set job_servers(struct runner_job *j)
 {
     struct runner *r = j->r;
-    struct sched_set fresh;
+    struct sched_set fresh, others;
     bool any = false;
 
     need_refresh(r, j->need);
-    fresh = j->need->can;
+    fresh = others = j->need->can;
     for (unsigned i = 0; i < SCHED_SERVERS_MAX; i++) {
         if (sched_set_has(&j->failed, i))
             sched_set_remove(&fresh, i);
+        if (sched_set_has(&j->barred, i))
+            sched_set_remove(&others, i);
         any |= sched_set_has(&fresh, i) && usable(&r->use[i]);
     }
-    return any ? fresh : j->need->can;
+    return any ? fresh : sched_set_empty(&others) ? j->need->can : others;
 }
 
 bool place_elsewhere(struct runner_job *j)
@@ -197,12 +206,16 @@ bool place_elsewhere(struct runner_job *j)
     return false;
 }
 
-void place_failed(struct runner_job *j, const char *server)
+void place_failed(struct runner_job *j, const char *server, enum job_code code)
 {
     int i = place_index(j->r, server);
+    const struct job_retry_rule *rule = job_retry_rule(code);
 
-    if (i >= 0)
-        sched_set_add(&j->failed, (unsigned)i);
+    if (i < 0)
+        return;
+    sched_set_add(&j->failed, (unsigned)i);
+    if (rule && rule->retry == JOB_RETRY_ELSEWHERE)
+        sched_set_add(&j->barred, (unsigned)i);
 }
 
 /* After a restart: which servers have failed it, before it is placed again. */
@@ -217,7 +230,7 @@ static void on_attempts(enum store_status st, struct job_record *rec, void *arg)
          */
         for (size_t i = 0; st == STORE_OK && i < rec->n_attempts; i++)
             if (rec->attempts[i].code != JOB_OK)
-                place_failed(j, rec->attempts[i].server);
+                place_failed(j, rec->attempts[i].server, rec->attempts[i].code);
         j->failed_is = FAILED_KNOWN;
         if (j->queued)
             place_enqueue(j);
@@ -225,6 +238,53 @@ static void on_attempts(enum store_status st, struct job_record *rec, void *arg)
     job_record_free(&rec);
     call_free(c);
     runner_settle(r);
+}
+
+/* Does any server meet a need that is this one thing? */
+static bool anybody_has(struct runner *r, const char *list, struct json thing)
+{
+    struct buf text = BUF_INIT;
+    bool has = false;
+
+    buf_printf(&text, "{\"%s\": [", list);
+    json_put(&text, thing);
+    buf_puts(&text, "]}");
+    for (unsigned i = 0; i < SCHED_SERVERS_MAX && !has; i++)
+        has = r->use[i].name && fleet_can_run(r->env.fleet, i, buf_str(&text)) > 0;
+    buf_free(&text);
+    return has;
+}
+
+static void put_missing(struct runner *r, const char *list, struct json things, struct buf *out)
+{
+    struct json_iter it = json_iter(things);
+    struct json thing;
+
+    while (json_next(&it, NULL, &thing)) {
+        bool choice = json_type(thing) == JSON_ARRAY;
+        char *what = json_strdup(choice ? json_at(thing, 2) : thing);
+
+        if (what && out->len < 300 && !anybody_has(r, list, thing))
+            buf_printf(out, "%s%s %.100s", out->len ? ", " : "", choice ? "file" : "node", what);
+        free(what);
+    }
+}
+
+/* What a person can do about it: which node or file no server has. */
+static char *lacking(struct runner *r, const struct need *n)
+{
+    struct buf b = BUF_INIT;
+    struct json need;
+    char *text;
+
+    if (json_check(n->text, strlen(n->text), NULL, &need, NULL) == 0) {
+        put_missing(r, "classes", json_get(need, "classes"), &b);
+        put_missing(r, "choices", json_get(need, "choices"), &b);
+    }
+    text = b.len ? xasprintf("no server has %s", buf_str(&b))
+                 : xstrdup("all that it needs is somewhere, but not on one server");
+    buf_free(&b);
+    return text;
 }
 
 /* Every configured server is known, and none can run it. */
@@ -251,7 +311,7 @@ void place_enqueue(struct runner_job *j)
         j->failed_is = FAILED_ASKED;
         return;
     }
-    if (wait > 0) {
+    if (wait > 0 && wait <= JOB_WAIT_MOST_MS) {
         int64_t at = runner_mono(r) + wait;
 
         if (j->wake == 0 || at < j->wake)
@@ -260,7 +320,12 @@ void place_enqueue(struct runner_job *j)
     }
     can = job_servers(j);
     if (nobody_can(j, &can)) {
-        runner_feed_kind(j, JOB_EV_UNPLACEABLE);
+        struct job_event ev = {.kind = JOB_EV_UNPLACEABLE};
+        char *text = lacking(r, j->need);
+
+        ev.message = text;
+        runner_feed(j, &ev);
+        free(text);
         return;
     }
     sched_job_add(r->sched, &j->sched, &can);

@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "base/heap.h"
+#include "base/histogram.h"
 #include "base/json.h"
 #include "base/list.h"
 #include "base/rank.h"
@@ -86,6 +87,7 @@ struct call {
     struct runner *r;
     char id[UUID_SIZE], upstream_id[UUID_SIZE];
     bool posting;              /* a POST of this attempt is under way */
+    char *holds;               /* a slot of this server until it is answered, or NULL */
     void *extra;               /* freed with the call, after fini */
     void (*fini)(void *extra); /* or NULL */
 };
@@ -94,6 +96,8 @@ struct call {
 struct commit {
     struct job_update up;
     char *message, *server;
+    char *words;       /* the failure as a sentence: what happened, and message as its cause */
+    bool device_fault; /* the attempt ends by one */
     char upstream_id[UUID_SIZE];
     int attempt;
     int64_t at;
@@ -119,7 +123,10 @@ struct runner_job {
     struct job_soft soft;
     struct runner *r;
     struct need *need;
-    struct attempt *a;    /* while bound */
+    struct attempt *a; /* while bound */
+    char *
+        blamed; /* the server of an attempt that failed with blamed_code, which may be its fault; NULL: none */
+    enum job_code blamed_code;
     struct list inbox;    /* struct inbox_event */
     struct list cancels;  /* struct cancel */
     struct list in_order; /* runner.jobs */
@@ -132,6 +139,7 @@ struct runner_job {
     int64_t step_wake, files_wake; /* for TICK, and for files to be fetched again */
     struct commit *commit;         /* the transition in flight */
     struct sched_set failed;       /* servers that have failed it */
+    struct sched_set barred;       /* those of them that would do so again: it is for another one */
     enum {
         FAILED_UNKNOWN,
         FAILED_ASKED,
@@ -172,6 +180,7 @@ struct runner {
     struct runner_job *by_id;
     struct attempt *by_attempt;
     struct tally *tallies;
+    struct histogram submits;
     size_t all[JOB_STATES];
     struct list jobs; /* in order of acceptance */
     struct list strays;
@@ -224,7 +233,7 @@ void place_use(struct runner *r, const char *server, int delta);
 /* Is there another configured server that can run it and has not failed it? */
 bool place_elsewhere(struct runner_job *j);
 int place_index(struct runner *r, const char *server); /* -1: not configured */
-void place_failed(struct runner_job *j, const char *server);
+void place_failed(struct runner_job *j, const char *server, enum job_code code);
 /* The server on which it holds a slot, or NULL. */
 const char *place_held(const struct runner_job *j);
 

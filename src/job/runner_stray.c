@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "job/runner_priv.h"
 
 #define STRAY_FIRST_MS 250
@@ -21,10 +22,20 @@ static bool is_posting(struct runner *r, const char *upstream_id)
     return false;
 }
 
+/* It holds a slot of its server. */
+static void stray_hold(struct runner *r, const struct stray *t, int delta)
+{
+    if (!PLANTED(SLOT_FREED_EARLY))
+        place_use(r, t->s.server, delta);
+}
+
 void stray_add(struct runner *r, const struct store_stray *s, bool sure)
 {
-    struct stray *t = xcalloc(1, sizeof(*t));
+    struct stray *t;
 
+    if (PLANTED(STRAY_NOT_CHASED))
+        return;
+    t = xcalloc(1, sizeof(*t));
     t->s = *s;
     t->s.server = xstrdup(s->server);
     t->next = runner_mono(r);
@@ -32,7 +43,7 @@ void stray_add(struct runner *r, const struct store_stray *s, bool sure)
     t->posting = is_posting(r, s->upstream_id);
     t->sure = sure;
     list_push_back(&r->strays, &t->link);
-    place_use(r, t->s.server, 1);
+    stray_hold(r, t, 1);
     stray_run(r);
 }
 
@@ -94,7 +105,7 @@ static void stray_gone(struct runner *r, struct stray *t)
 {
     if (!t->gone) {
         t->gone = true;
-        place_use(r, t->s.server, -1);
+        stray_hold(r, t, -1);
         log_info(LOG_S("job", t->s.job), LOG_S("event", "stray_gone"), LOG_S("server", t->s.server),
                  LOG_S("upstream", t->s.upstream_id));
     }

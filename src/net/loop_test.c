@@ -486,7 +486,7 @@ static void test_stop_before_run_returns_at_once(void **state)
 /* --- descriptors --- */
 
 struct watched {
-    struct watch w;
+    struct fd_watch w;
     int fd, times;
     char last;
 };
@@ -498,7 +498,7 @@ static void on_watched(void *arg)
     x->times++;
     x->last = '-';
     if (recv(x->fd, &x->last, 1, MSG_DONTWAIT) == 0)
-        watch_fini(&x->w); /* in its own callback */
+        fd_watch_fini(&x->w); /* in its own callback */
 }
 
 static void test_watch(void **state)
@@ -509,7 +509,7 @@ static void test_watch(void **state)
 
     assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
     x.fd = pair[0];
-    watch_init(&x.w, l, pair[0], on_watched, &x);
+    fd_watch_init(&x.w, l, pair[0], on_watched, &x);
     loop_turn(l, 0);
     assert_int_equal(x.times, 0);
     assert_int_equal(send(pair[1], "a", 1, 0), 1);

@@ -208,6 +208,15 @@ struct evbuffer *stream_input(struct stream *s)
     return s->in;
 }
 
+const char *stream_peek(struct stream *s, size_t *n)
+{
+    *n = 0;
+    if (evbuffer_get_length(s->in) == 0 || evbuffer_pullup(s->in, 1) == NULL)
+        return NULL;
+    *n = evbuffer_get_contiguous_space(s->in);
+    return (const char *)evbuffer_pullup(s->in, 1);
+}
+
 void stream_pause(struct stream *s)
 {
     s->paused = true;

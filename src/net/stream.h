@@ -51,6 +51,9 @@ void stream_set_cb(struct stream *s, stream_cb *cb, void *arg); /* hand over to 
 
 /* Input. The owner drains from the buffer; while it holds >= 256 KiB reading pauses by itself. */
 struct evbuffer *stream_input(struct stream *s);
+/* The first piece of the input where it lies, *n bytes; NULL: there is none. evbuffer_peek() would give an empty piece for
+ * ever once space was reserved and nothing came to fill it. Valid until the input is drained or the loop turns. */
+const char *stream_peek(struct stream *s, size_t *n);
 void stream_pause(struct stream *s);  /* stop reading: back-pressure to the peer. No DATA until resumed */
 void stream_resume(struct stream *s); /* if input is buffered a DATA follows next turn */
 bool stream_saw_eof(const struct stream *s);

@@ -25,33 +25,38 @@ static int teardown(void **state)
     return 0;
 }
 
+static struct json read(const char *text)
+{
+    struct json v = {NULL, 0};
+
+    if (text)
+        assert_int_equal(json_check(text, strlen(text), NULL, &v, NULL), 0);
+    return v;
+}
+
 /* The verdict as text: "400 error node_errors", "200 outputs node_errors" or "500". */
 static char *verdict(struct kit *k, const char *graph, const char *targets)
 {
-    struct val *g = val_parse(graph, strlen(graph), NULL),
-               *t = targets ? val_parse(targets, strlen(targets), NULL) : NULL;
     struct buf b = BUF_INIT;
+    struct json body;
     struct check c;
 
-    assert_non_null(g);
-    switch (check_prompt(g, t, &k->files, &k->models, &c)) {
+    switch (check_prompt(read(graph), read(targets), &k->files, &k->models, &c)) {
     case CHECK_GOOD:
         buf_puts(&b, "200 ");
         val_put(&b, c.outputs);
-        buf_putc(&b, ' ');
-        val_put(&b, c.errors);
+        buf_printf(&b, " %s", buf_str(&c.node_errors));
         break;
     case CHECK_BAD:
+        body = read(c.refusal.data);
         buf_puts(&b, "400 ");
-        val_put(&b, c.error);
+        json_put(&b, json_get(body, "error"));
         buf_putc(&b, ' ');
-        val_put(&b, c.errors);
+        json_put(&b, json_get(body, "node_errors"));
         break;
     case CHECK_CRASH: buf_puts(&b, "500"); break;
     }
     check_fini(&c);
-    val_free(g);
-    val_free(t);
     return buf_take(&b);
 }
 
@@ -241,6 +246,15 @@ static void lists_and_own_checks(void **state)
     expect(k, LOAD("there.png"), "200 [\"2\"] {}");
     holds(k, LOAD("../../../../etc/passwd"), "Invalid image file"); /* nothing outside the folders exists */
     holds(k, LOAD("/etc/passwd"), "Invalid image file");
+    holds(k, "{\"1\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": 5}}, " SAVE("[\"1\", 0]") "}",
+          "\"exception_message\": \"'int' object has no attribute 'endswith'\", \"exception_type\": "
+          "\"AttributeError\"");
+    holds(k,
+          "{\"1\": {\"class_type\": \"LoadImage\", \"inputs\": {\"image\": [\"1\", 0]}}, " SAVE(
+              "[\"1\", 0]") "}",
+          "'NoneType' object has no attribute 'endswith'");
+    holds(k, "{\"1\": {\"class_type\": \"LoadImage\", \"inputs\": {}}, " SAVE("[\"1\", 0]") "}",
+          "LoadImage.VALIDATE_INPUTS() missing 1 required positional argument: 'image'");
 #define RAISING(v) "{\"1\": {\"class_type\": \"RaisingValidate\", \"inputs\": {\"value\": " v "}}}"
     holds(k, RAISING("1"), FAILED("Custom validation failed for node: value - value must not be 1"));
     holds(k, RAISING("2"), FAILED("Custom validation failed for node: value"));
@@ -299,12 +313,11 @@ static void coercion(void **state)
                      "[\"1\", 0], \"filename_prefix\": 7}}, \"3\": {\"class_type\": \"ReportText\", "
                      "\"inputs\": {\"value\": "
                      "{\"__value__\": [1, \"x\"]}, \"count\": \"+2\"}}}";
-    struct val *g = val_parse(in, strlen(in), NULL);
     struct buf b = BUF_INIT;
     struct check c;
 
-    assert_int_equal(check_prompt(g, NULL, &k->files, &k->models, &c), CHECK_GOOD);
-    val_put(&b, g);
+    assert_int_equal(check_prompt(read(in), read(NULL), &k->files, &k->models, &c), CHECK_GOOD);
+    val_put(&b, c.graph);
     assert_string_equal(
         b.data,
         "{\"1\": {\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": 16, \"height\": 16, "
@@ -313,7 +326,15 @@ static void coercion(void **state)
         "[\"1\", 0], \"filename_prefix\": \"7\"}}, \"3\": {\"class_type\": \"ReportText\", \"inputs\": "
         "{\"value\": \"[1, 'x']\", \"count\": 2}}}");
     check_fini(&c);
-    val_free(g);
+    /* of a node that is refused too, when another output is taken */
+    in = "{\"1\": {\"class_type\": \"EmptyImage\", \"inputs\": {\"width\": \"0\"}}, \"2\": {\"class_type\": "
+         "\"PreviewImage\", \"inputs\": {\"images\": [\"1\", 0]}}, \"3\": {\"class_type\": \"ReportText\", "
+         "\"inputs\": {\"value\": \"a\", \"count\": 1}}}";
+    assert_int_equal(check_prompt(read(in), read(NULL), &k->files, &k->models, &c), CHECK_GOOD);
+    buf_clear(&b);
+    val_put(&b, val_get(val_get(c.graph, "1"), "inputs"));
+    assert_string_equal(b.data, "{\"width\": 0}");
+    check_fini(&c);
     buf_free(&b);
 }
 

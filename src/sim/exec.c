@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comfy/history.h"
 #include "sim/exec_cache.h"
 #include "sim/exec_events.h"
 #include "sim/exec_graph.h"
@@ -23,7 +24,7 @@ struct exec {
     struct val *shown; /* the graph as nodes see it: with is_changed */
     struct xevents ev;
     struct val *outputs, *meta; /* history: node id -> ui, in order of ending */
-    struct val *executed;       /* ids */
+    struct buf executed;        /* ids, a JSON list but for its end */
     enum exec_fault fault;
     int64_t lag_ms;
     bool heavy_only; /* the fault waits for a heavy node */
@@ -67,8 +68,8 @@ static void forget_run(struct exec *x)
     val_free(x->shown);
     val_free(x->outputs);
     val_free(x->meta);
-    val_free(x->executed);
-    x->shown = x->outputs = x->meta = x->executed = NULL;
+    buf_free(&x->executed);
+    x->shown = x->outputs = x->meta = NULL;
     x->current = NULL;
     x->prompt = NULL;
     x->phase = PHASE_IDLE;
@@ -121,6 +122,16 @@ static bool is_cached(void *arg, struct xnode *n)
 
 /* --- the beginning and the end of a prompt --- */
 
+static int64_t now(const struct exec *x)
+{
+    return x->conf.clock->wall_ms(x->conf.clock);
+}
+
+static struct json span_of(const struct buf *text)
+{
+    return (struct json){text->data, text->len};
+}
+
 /* What IS_CHANGED says of a file: its hash, or NaN when it cannot be read. */
 static struct val *file_change(const struct exec *x, const char *annotated)
 {
@@ -151,7 +162,7 @@ static void ask_changes(struct exec *x)
             changed = file_change(x, file->text);
         } else if (n->cls->always_changes) {
             changed = val_arr();
-            val_push(changed, val_float((double)x->conf.clock->wall_ms(x->conf.clock) / 1000));
+            val_push(changed, val_float((double)now(x) / 1000));
         }
         if (!changed)
             continue;
@@ -160,24 +171,36 @@ static void ask_changes(struct exec *x)
     }
 }
 
-static struct val *with_id(const struct exec *x)
+static void message_start(struct exec *x)
 {
-    struct val *d = val_obj();
+    struct buf b = BUF_INIT;
 
-    val_set(d, "prompt_id", val_str(x->ev.prompt_id));
-    return d;
+    event_put_start(&b, x->ev.prompt_id, now(x));
+    xevents_message(&x->ev, &b, false);
 }
 
 static void message_cached(struct exec *x)
 {
-    struct val *d = val_obj(), *nodes = val_arr();
+    struct buf b = BUF_INIT, nodes = BUF_INIT;
+    struct jsonw w;
 
+    jsonw_init(&w, &nodes);
+    jsonw_arr(&w);
     for (struct xnode *n = x->graph.nodes; n; n = n->hh.next)
         if (is_cached(x, n))
-            val_push(nodes, val_str(n->id));
-    val_set(d, "nodes", nodes);
-    val_set(d, "prompt_id", val_str(x->ev.prompt_id));
-    xevents_message(&x->ev, "execution_cached", d, false);
+            jsonw_str(&w, n->id);
+    jsonw_arr_end(&w);
+    event_put_cached(&b, span_of(&nodes), x->ev.prompt_id, now(x));
+    xevents_message(&x->ev, &b, false);
+    buf_free(&nodes);
+}
+
+static void message_success(struct exec *x)
+{
+    struct buf b = BUF_INIT;
+
+    event_put_success(&b, x->ev.prompt_id, now(x));
+    xevents_message(&x->ev, &b, false);
 }
 
 static bool has_heavy(const struct exec *x)
@@ -196,14 +219,13 @@ static int64_t begin(struct exec *x, const struct prompt *p)
     x->prompt = p;
     x->interrupted = false;
     x->ev.sink = &x->conf.sink;
-    x->ev.clock = x->conf.clock;
     xevents_begin(&x->ev, p->id, p->extra);
     x->fault = x->conf.fault ? x->conf.fault(x->conf.arg, p, &slow_ms, &x->lag_ms) : EXEC_FINE;
-    xevents_message(&x->ev, "execution_start", with_id(x), false);
+    message_start(x);
     x->shown = val_copy(p->graph);
     x->outputs = val_obj();
     x->meta = val_obj();
-    x->executed = val_arr();
+    buf_putc(&x->executed, '[');
     xgraph_init(&x->graph, p->graph, is_cached, x);
     ask_changes(x);
     xcache_sweep(&x->cache, &x->graph);
@@ -227,14 +249,12 @@ void exec_start(struct exec *x)
 static void finish(struct exec *x)
 {
     struct buf tail = BUF_INIT;
-    bool ok = x->success;
 
     buf_puts(&tail, "\"outputs\": ");
     val_put(&tail, x->outputs);
-    buf_printf(&tail, ", \"status\": {\"status_str\": \"%s\", \"completed\": %s, \"messages\": [",
-               ok ? "success" : "error", ok ? "true" : "false");
-    buf_put(&tail, buf_str(&x->ev.messages), x->ev.messages.len);
-    buf_puts(&tail, "]}, \"meta\": ");
+    buf_puts(&tail, ", \"status\": ");
+    history_put_status(&tail, x->success, &x->ev.messages);
+    buf_puts(&tail, ", \"meta\": ");
     val_put(&tail, x->meta);
     x->prompt = NULL;
     prompts_done(x->conf.prompts, tail.data, tail.len);
@@ -288,7 +308,8 @@ static void add_arg(struct noderun *r, const char *name, struct data *d)
 static void gather(struct exec *x, struct xnode *n)
 {
     struct noderun *r = &x->run;
-    bool required;
+    struct json_iter hidden = json_iter(json_get(json_get(n->cls->info->text, "input"), "hidden"));
+    struct json k, v;
 
     val_each(m, val_get(n->node, "inputs"))
     {
@@ -304,61 +325,53 @@ static void gather(struct exec *x, struct xnode *n)
                 add_arg(r, m->key, data_ref(n->consts[i].data));
                 goto next;
             }
-        if (node_input(n->cls, m->key, &required))
+        if (object_class_input(n->cls->info, (struct str){m->key, m->keylen}))
             add_arg(r, m->key, data_value(val_copy(m->value)));
     next:;
     }
-    val_each(m, n->cls->hidden)
-    {
-        if (val_is_str(m->value, "UNIQUE_ID"))
-            add_arg(r, m->key, data_value(val_str(n->id)));
-        else if (val_is_str(m->value, "PROMPT"))
-            add_arg(r, m->key, data_value(val_copy(x->shown)));
-        else if (val_is_str(m->value, "EXTRA_PNGINFO")) {
-            struct val *info = val_copy(val_get(x->prompt->extra, "extra_pnginfo"));
+    while (json_next(&hidden, &k, &v)) {
+        struct val *is = NULL;
+        char *name;
 
-            add_arg(r, m->key, data_value(info ? info : val_null()));
-        }
+        if (json_str_eq(v, "UNIQUE_ID"))
+            is = val_str(n->id);
+        else if (json_str_eq(v, "PROMPT"))
+            is = val_copy(x->shown);
+        else if (json_str_eq(v, "EXTRA_PNGINFO"))
+            is = val_copy(val_get(x->prompt->extra, "extra_pnginfo"));
+        else
+            continue;
+        name = json_strdup(k);
+        add_arg(r, name, data_value(is ? is : val_null()));
+        free(name);
     }
 }
 
-static struct val *error_data(struct exec *x)
-{
-    struct val *d = with_id(x);
-    const struct xnode *n = xgraph_find(&x->graph, xnode_display(x->current));
-
-    val_set(d, "node_id", val_str(n->id));
-    val_set(d, "node_type", val_str(n->cls->name));
-    val_set(d, "executed", val_copy(x->executed));
-    return d;
-}
-
-static struct val *traceback(const struct exec *x)
+static void put_traceback(const struct exec *x, struct buf *b)
 {
     static const char *const frames[][2] = {{"510", "execute"},
                                             {"324", "get_output_data"},
                                             {"298", "_async_map_node_over_list"},
                                             {"286", "process_inputs"}};
-    struct val *tb = val_arr();
-    char *line;
+    struct jsonw w;
 
-    for (size_t i = 0; i < ARRAY_LEN(frames); i++) {
-        line = xasprintf("  File \"/comfymux-sim/execution.py\", line %s, in %s\n    simulated\n",
-                         frames[i][0], frames[i][1]);
-        val_push(tb, val_str(line));
+    jsonw_init(&w, b);
+    jsonw_arr(&w);
+    for (size_t i = 0; i <= ARRAY_LEN(frames); i++) {
+        bool last = i == ARRAY_LEN(frames);
+        char *line = xasprintf("  File \"/comfymux-sim/%s.py\", line %s, in %s\n    simulated\n",
+                               last ? "nodes" : "execution", last ? "1" : frames[i][0],
+                               last ? x->current->cls->name : frames[i][1]);
+
+        jsonw_str(&w, line);
         free(line);
     }
-    line =
-        xasprintf("  File \"/comfymux-sim/nodes.py\", line 1, in %s\n    simulated\n", x->current->cls->name);
-    val_push(tb, val_str(line));
-    free(line);
-    return tb;
+    jsonw_arr_end(&w);
 }
 
-static void fail_node(struct exec *x, const char *type, const char *msg)
+static void put_inputs(const struct exec *x, struct buf *b)
 {
-    struct val *d = error_data(x), *inputs = val_obj(), *all = val_arr();
-    char *line = xasprintf("%s\n", msg);
+    struct val *inputs = val_obj();
 
     for (size_t i = 0; i < x->run.args; i++) {
         struct val *one = val_arr();
@@ -366,24 +379,68 @@ static void fail_node(struct exec *x, const char *type, const char *msg)
         val_push(one, data_format(x->run.arg[i].data));
         val_set(inputs, x->run.arg[i].name, one);
     }
-    val_each(m, x->prompt->graph) val_push(all, val_str(m->key));
-    val_set(d, "exception_message", val_str(line));
-    val_set(d, "exception_type", val_str(type));
-    val_set(d, "traceback", traceback(x));
-    val_set(d, "current_inputs", inputs);
-    val_set(d, "current_outputs", all);
+    val_put(b, inputs);
+    val_free(inputs);
+}
+
+/* What has been executed so far, as a JSON list. */
+static struct json executed(const struct exec *x, struct buf *b)
+{
+    buf_printf(b, "%s]", buf_str(&x->executed));
+    return span_of(b);
+}
+
+static void put_ids(const struct exec *x, struct buf *b)
+{
+    struct jsonw w;
+
+    jsonw_init(&w, b);
+    jsonw_arr(&w);
+    val_each(m, x->prompt->graph) jsonw_str(&w, m->key);
+    jsonw_arr_end(&w);
+}
+
+static void fail_node(struct exec *x, const char *type, const char *msg)
+{
+    const struct xnode *n = xgraph_find(&x->graph, xnode_display(x->current));
+    struct buf b = BUF_INIT, done = BUF_INIT, inputs = BUF_INIT, all = BUF_INIT, frames = BUF_INIT;
+    char *line = xasprintf("%s\n", msg);
+    struct event_error e = {.prompt_id = x->ev.prompt_id,
+                            .node_id = n->id,
+                            .node_type = n->cls->name,
+                            .executed = executed(x, &done),
+                            .exception_message = line,
+                            .exception_type = type,
+                            .timestamp = now(x)};
+
+    put_inputs(x, &inputs);
+    put_ids(x, &all);
+    put_traceback(x, &frames);
+    e.current_inputs = span_of(&inputs);
+    e.current_outputs = span_of(&all);
+    e.traceback = span_of(&frames);
     x->success = false;
-    xevents_message(&x->ev, "execution_error", d, false);
+    event_put_error(&b, &e);
+    xevents_message(&x->ev, &b, false);
     free(line);
+    buf_free(&done);
+    buf_free(&inputs);
+    buf_free(&all);
+    buf_free(&frames);
     noderun_fini(&x->run);
     ended(x);
 }
 
 static void interrupt_node(struct exec *x)
 {
+    const struct xnode *n = xgraph_find(&x->graph, xnode_display(x->current));
+    struct buf b = BUF_INIT, done = BUF_INIT;
+
     x->interrupted = false;
     x->success = false;
-    xevents_message(&x->ev, "execution_interrupted", error_data(x), true);
+    event_put_interrupted(&b, x->ev.prompt_id, n->id, n->cls->name, executed(x, &done), now(x));
+    xevents_message(&x->ev, &b, true);
+    buf_free(&done);
     noderun_fini(&x->run);
     ended(x);
 }
@@ -401,7 +458,9 @@ static void node_succeeded(struct exec *x, struct xnode *n, struct data *const *
 {
     xcache_put(&x->cache, &x->graph, n, out, outs, ui);
     xevents_node_ends(&x->ev, n);
-    val_push(x->executed, val_str(n->id));
+    if (x->executed.len > 1)
+        buf_puts(&x->executed, ", ");
+    json_put_str(&x->executed, n->id);
     complete(x, n);
 }
 
@@ -410,7 +469,7 @@ static bool blocked(struct exec *x, struct xnode *n)
 {
     struct data *out[NODE_MAX_OUT];
     const char *message = NULL;
-    size_t outs = n->cls->output ? n->cls->output->len : 0;
+    size_t outs = n->cls->info->n_outputs;
     bool hit = false;
 
     for (size_t i = 0; i < x->run.args && !hit; i++)
@@ -421,18 +480,19 @@ static bool blocked(struct exec *x, struct xnode *n)
     if (!hit)
         return false;
     if (message) {
-        struct val *d = with_id(x);
+        struct buf b = BUF_INIT, done = BUF_INIT;
         char *line = xasprintf("Execution Blocked: %s", message);
+        struct event_error e = {.prompt_id = x->ev.prompt_id,
+                                .node_id = n->id,
+                                .node_type = n->cls->name,
+                                .executed = executed(x, &done),
+                                .exception_message = line,
+                                .exception_type = "ExecutionBlocked",
+                                .timestamp = -1};
 
-        val_set(d, "node_id", val_str(n->id));
-        val_set(d, "node_type", val_str(n->cls->name));
-        val_set(d, "executed", val_copy(x->executed));
-        val_set(d, "exception_message", val_str(line));
-        val_set(d, "exception_type", val_str("ExecutionBlocked"));
-        val_set(d, "traceback", val_arr());
-        val_set(d, "current_inputs", val_arr());
-        val_set(d, "current_outputs", val_arr());
-        xevents_send_wide(&x->ev, "execution_error", d);
+        event_put_error(&b, &e);
+        xevents_send(&x->ev, &b, true);
+        buf_free(&done);
         free(line);
     }
     outs = outs < NODE_MAX_OUT ? outs : NODE_MAX_OUT;
@@ -522,6 +582,8 @@ static bool struck(struct exec *x, const struct xnode *n)
             "CUDA error: an illegal memory access was encountered\n"
             "CUDA kernel errors might be asynchronously reported at some other API call, so the stacktrace "
             "below might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1");
+    else if (x->fault == EXEC_NODE_ERROR)
+        fail_node(x, "ModuleNotFoundError", "No module named 'sageattention'");
     else
         x->phase = PHASE_HANG;
     return true;
@@ -638,7 +700,7 @@ static void pick(struct exec *x)
         start_node(x, n);
         return;
     }
-    xevents_message(&x->ev, "execution_success", with_id(x), false);
+    message_success(x);
     ended(x);
 }
 

@@ -25,7 +25,7 @@ struct exec_sink {
     int (*metadata)(void *arg, const char *sid);
 };
 
-enum exec_fault { EXEC_FINE, EXEC_OOM, EXEC_CUDA, EXEC_HANG };
+enum exec_fault { EXEC_FINE, EXEC_OOM, EXEC_CUDA, EXEC_NODE_ERROR, EXEC_HANG };
 enum exec_mark { EXEC_STARTED, EXEC_ENDED }; /* execution_start is out; the terminal event is out */
 
 struct exec_conf {
@@ -68,8 +68,5 @@ bool exec_current(const struct exec *x, const char *sid, const char **display_no
 void exec_drop_cache(struct exec *x); /* POST /free with free_memory; only between prompts */
 /* The server is killed: what runs is gone without a word. Not while work is under way. */
 void exec_abandon(struct exec *x);
-
-/* {"type": T, "data": D}, as a frame's text. Appended; data may be NULL. */
-void exec_put_status(struct buf *b, size_t remaining, const char *sid);
 
 #endif

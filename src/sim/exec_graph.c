@@ -51,7 +51,7 @@ struct xnode *xgraph_add(struct xgraph *g, const char *id, struct val *node, str
 
     n->id = xstrdup(id);
     n->node = node;
-    n->cls = type && type->type == VAL_STR ? node_find(type->text) : NULL;
+    n->cls = type && type->type == VAL_STR ? node_find((struct str){type->text, type->len}) : NULL;
     n->parent = parent;
     list_init(&n->link);
     HASH_ADD_KEYPTR(hh, g->nodes, n->id, strlen(n->id), n);
@@ -129,7 +129,7 @@ struct xnode *xgraph_pick(const struct xgraph *g)
 
         if (n->blocks_on > 0)
             continue;
-        if (n->cls->output_node)
+        if (n->cls->info->output_node)
             return n;
         if (!first)
             first = n;
@@ -138,7 +138,7 @@ struct xnode *xgraph_pick(const struct xgraph *g)
         struct xnode *n = list_entry(it, struct xnode, link);
 
         for (size_t i = 0; n->blocks_on == 0 && i < n->n_blocking; i++)
-            if (n->blocking[i]->cls->output_node)
+            if (n->blocking[i]->cls->info->output_node)
                 return n;
     }
     list_for_each(it, &g->pending) { /* then one further: VAELoader -> VAEDecode -> PreviewImage */
@@ -146,7 +146,7 @@ struct xnode *xgraph_pick(const struct xgraph *g)
 
         for (size_t i = 0; n->blocks_on == 0 && i < n->n_blocking; i++)
             for (size_t k = 0; k < n->blocking[i]->n_blocking; k++)
-                if (n->blocking[i]->blocking[k]->cls->output_node)
+                if (n->blocking[i]->blocking[k]->cls->info->output_node)
                     return n;
     }
     return first;

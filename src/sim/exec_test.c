@@ -376,6 +376,10 @@ static void device_faults(void **state)
     buf_clear(&k->trace);
     one(k, "{" EMPTY ", " SAVE("1", "light") "}", "w"); /* no heavy node: the first that runs */
     assert_non_null(strstr(k->trace.data, "w execution_error 9 RuntimeError\n"));
+    k->fault = EXEC_NODE_ERROR;
+    buf_clear(&k->trace);
+    one(k, PLAIN, "w");
+    assert_non_null(strstr(k->trace.data, "w execution_error 5 ModuleNotFoundError\n"));
     k->fault = EXEC_HANG;
     buf_clear(&k->trace);
     kit_submit(k, PLAIN, "w");

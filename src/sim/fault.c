@@ -23,6 +23,8 @@ static const struct {
     [FAULT_SLOW_PROMPT] = {"slow-prompt", 2, 0, "prompt", "waits between execution_start and its first node"},
     [FAULT_OOM] = {"oom", 0, 0, "prompt", "out of memory in the first heavy node"},
     [FAULT_CUDA] = {"cuda-error", 0, 0, "prompt", "a CUDA error in the first heavy node"},
+    [FAULT_NODE_ERROR] = {"node-error", 0, 0, "prompt",
+                          "the first heavy node raises, as one that lacks a package"},
     [FAULT_HANG] = {"hang", 0, 0, "prompt", "the first heavy node never ends and cannot be interrupted"},
     [FAULT_DIE_AFTER_START] = {"die-after-start", 1, -1, "prompt",
                                "killed right after its first events; up again after TIME, or never"},

@@ -16,15 +16,13 @@
 
 #define READ_MAX (256u << 20)
 
-static const char *const dir_names[] = {"input", "output", "temp", "user"};
-#define VIEWABLE 3 /* those that a name or a request may choose */
+static const char *const dir_names[] = {"input", "output", "temp", "user/default"};
 
 int files_dir_parse(const char *s)
 {
-    for (unsigned i = 0; i < VIEWABLE; i++)
-        if (strcmp(s, dir_names[i]) == 0)
-            return (int)i;
-    return -1;
+    enum name_type t = name_type_parse(s, strlen(s));
+
+    return t == NAME_TYPE_UNKNOWN ? -1 : (int)t;
 }
 
 const char *files_dir_name(enum files_dir d)
@@ -157,20 +155,11 @@ bool files_path(const struct files *f, enum files_dir d, const char *sub, const 
 
 enum files_dir files_annotated(const char *s, struct buf *name)
 {
-    size_t n = strlen(s);
+    size_t n;
+    enum name_type t = name_annotation(s, strlen(s), NAME_INPUT, &n);
 
-    for (unsigned i = 0; i < VIEWABLE; i++) {
-        char note[16];
-        int len = snprintf(note, sizeof(note), "[%s]", dir_names[i]);
-
-        if (n >= (size_t)len && strcmp(s + n - len, note) == 0) {
-            /* ComfyUI cuts one more: the space before it */
-            buf_put(name, s, n > (size_t)len ? n - (size_t)len - 1 : 0);
-            return (enum files_dir)i;
-        }
-    }
-    buf_puts(name, s);
-    return FILES_INPUT;
+    buf_put(name, s, n);
+    return (enum files_dir)t;
 }
 
 bool files_exists(const struct files *f, const char *annotated)
@@ -205,20 +194,23 @@ int files_read(const char *path, struct buf *out, struct err *e)
     return n == 0 ? 0 : -1;
 }
 
-int files_write(const char *path, const void *data, size_t n, struct err *e)
+int files_make_folder_of(const char *path, struct err *e)
 {
     const char *slash = strrchr(path, '/');
+    char *dir = xstrndup(path, (size_t)(slash - path));
+    int rc = make_dirs(dir, e);
+
+    free(dir);
+    return rc;
+}
+
+int files_write(const char *path, const void *data, size_t n, struct err *e)
+{
     const char *p = data;
     int fd, rc = 0;
 
-    if (slash && slash > path) {
-        char *dir = xstrndup(path, (size_t)(slash - path));
-
-        rc = make_dirs(dir, e);
-        free(dir);
-        if (rc < 0)
-            return -1;
-    }
+    if (files_make_folder_of(path, e) < 0)
+        return -1;
     fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
     if (fd < 0)
         return err_errno(e, errno, "%s", path);
@@ -405,37 +397,14 @@ void files_save_end(struct files_save *s)
     *s = (struct files_save){0};
 }
 
+/* Python's mimetypes has some of its own. */
 const char *files_mime(const char *name)
 {
-    static const char *const table[][2] = {
-        {".png", "image/png"},
-        {".jpg", "image/jpeg"},
-        {".jpeg", "image/jpeg"},
-        {".webp", "image/webp"},
-        {".gif", "image/gif"},
-        {".svg", "image/svg+xml"},
-        {".bmp", "image/bmp"},
-        {".tiff", "image/tiff"},
-        {".mp4", "video/mp4"},
-        {".webm", "video/webm"},
-        {".mp3", "audio/mpeg"},
-        {".wav", "audio/x-wav"},
-        {".flac", "audio/flac"},
-        {".ogg", "audio/ogg"},
-        {".txt", "text/plain"},
-        {".json", "application/json"},
-        {".html", "text/html"},
-        {".css", "text/css"},
-        {".js", "application/javascript; charset=utf-8"},
-        {".xml", "application/xml"},
-        {".pdf", "application/pdf"},
-        {".zip", "application/zip"},
-        {".glb", "model/gltf-binary"},
-    };
     const char *dot = strrchr(name, '.');
 
-    for (size_t i = 0; dot && i < ARRAY_LEN(table); i++)
-        if (strcasecmp(dot, table[i][0]) == 0)
-            return table[i][1];
-    return "application/octet-stream";
+    if (dot && strcasecmp(dot, ".wav") == 0)
+        return "audio/x-wav";
+    if (dot && strcasecmp(dot, ".js") == 0)
+        return "application/javascript; charset=utf-8";
+    return name_mime(name, strlen(name));
 }

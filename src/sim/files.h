@@ -10,8 +10,9 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "comfy/names.h"
 
-enum files_dir { FILES_INPUT, FILES_OUTPUT, FILES_TEMP, FILES_USER };
+enum files_dir { FILES_INPUT = NAME_INPUT, FILES_OUTPUT = NAME_OUTPUT, FILES_TEMP = NAME_TEMP, FILES_USER };
 
 struct files {
     char *base; /* absolute */
@@ -32,6 +33,7 @@ bool files_path(const struct files *f, enum files_dir d, const char *sub, const 
 enum files_dir files_annotated(const char *s, struct buf *name);
 bool files_exists(const struct files *f, const char *annotated);
 int files_read(const char *path, struct buf *out, struct err *e) MUST_CHECK;
+int files_make_folder_of(const char *path, struct err *e) MUST_CHECK;                    /* path: absolute */
 int files_write(const char *path, const void *data, size_t n, struct err *e) MUST_CHECK; /* makes folders */
 /* Hex digest of a file, for IS_CHANGED. */
 int files_sha256(const char *path, char out[65], struct err *e) MUST_CHECK;

@@ -5,9 +5,11 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/hash.h"
 #include "base/list.h"
 #include "base/log.h"
 #include "base/uuid.h"
+#include "comfy/events.h"
 
 #define QUEUED_MAX                                                                                           \
     (64u << 20) /* a socket that does not read is cut here: the simulator's memory is bounded */
@@ -159,32 +161,26 @@ size_t hub_count(const struct hub *h)
 static void on_message(struct ws *w, enum ws_type type, const char *data, size_t n, void *arg)
 {
     struct sock *s = arg;
-    struct buf b = BUF_INIT;
-    struct registered *r;
-    struct val *msg, *flags;
+    struct buf b = BUF_INIT, features = BUF_INIT;
+    struct registered *r = find(s->hub, s->sid);
+    struct json msg, flags;
 
     (void)w;
-    if (type != WS_TEXT || s->first_seen)
+    if (type != WS_TEXT || s->first_seen || json_check(data, n, NULL, &msg, NULL) < 0 ||
+        json_type(msg) != JSON_OBJECT)
         return;
-    msg = val_parse(data, n, NULL);
-    if (msg && msg->type == VAL_OBJ) {
-        s->first_seen = true;
-        flags = val_get(msg, "data");
-        r = find(s->hub, s->sid);
-        if (val_is_str(val_get(msg, "type"), "feature_flags") && r) {
-            const struct val *meta = val_get(flags, "supports_preview_metadata");
-
-            r->flags = flags && flags->type != VAL_OBJ                ? FLAGS_NULL
-                       : meta && meta->type == VAL_BOOL && meta->flag ? FLAGS_METADATA
-                                                                      : FLAGS_NONE;
-            buf_puts(&b, "{\"type\": \"feature_flags\", \"data\": ");
-            s->hub->conf.features(s->hub->conf.arg, &b);
-            buf_putc(&b, '}');
-            hub_text(s->hub, s->sid, b.data, b.len);
-            buf_free(&b);
-        }
-    }
-    val_free(msg);
+    s->first_seen = true;
+    if (!json_str_eq(json_get(msg, "type"), "feature_flags") || !r)
+        return;
+    flags = json_get(msg, "data");
+    r->flags = flags.p && json_type(flags) != JSON_OBJECT                   ? FLAGS_NULL
+               : json_is_true(json_get(flags, "supports_preview_metadata")) ? FLAGS_METADATA
+                                                                            : FLAGS_NONE;
+    s->hub->conf.features(s->hub->conf.arg, &features);
+    event_put_feature_flags(&b, (struct json){features.data, features.len});
+    hub_text(s->hub, s->sid, b.data, b.len);
+    buf_free(&features);
+    buf_free(&b);
 }
 
 static void on_close(struct ws *w, int code, const char *reason, bool opened, void *arg)

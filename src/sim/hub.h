@@ -4,8 +4,8 @@
 #ifndef SIM_HUB_H
 #define SIM_HUB_H
 
+#include "base/clock.h"
 #include "http/websocket.h"
-#include "sim/value.h"
 
 struct hub;
 struct hub_conf {

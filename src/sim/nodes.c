@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comfy/splice.h"
+
 extern const char object_info_json[];
 extern const size_t object_info_json_len;
 
@@ -83,24 +85,46 @@ struct val *data_format(const struct data *d)
 
 /* --- the registry --- */
 
-static struct val *catalog; /* object_info; the classes point into it */
+static struct object_info *catalog; /* the classes point into it */
 static struct node_class *classes;
 static size_t n_classes;
 static pthread_once_t once = PTHREAD_ONCE_INIT;
 
-static void add_class(const struct node_class *from, const struct val *info)
+static const struct {
+    const char *input;
+    enum model_folder folder;
+} model_inputs[] = {
+    {"ckpt_name", MODELS_CHECKPOINTS}, {"lora_name", MODELS_LORAS},    {"vae_name", MODELS_VAE},
+    {"unet_name", MODELS_UNET},        {"clip_name", MODELS_CLIP},     {"clip_name1", MODELS_CLIP},
+    {"clip_name2", MODELS_CLIP},       {"model_name", MODELS_UPSCALE},
+};
+
+/* The folder whose models are this combo's choices; MODELS_FOLDERS: the files of the input folder; -1: it
+ * lists no files. */
+static int listed_folder(const struct node_class *c, const struct object_input *in)
+{
+    if (!in->values.p)
+        return -1;
+    if (c->check == CHECK_FILE && str_is(in->name, c->check_input))
+        return MODELS_FOLDERS;
+    for (size_t i = 0; i < ARRAY_LEN(model_inputs); i++)
+        if (str_is(in->name, model_inputs[i].input))
+            return (int)model_inputs[i].folder;
+    return -1;
+}
+
+static void add_class(const struct node_class *from, const struct object_class *info)
 {
     struct node_class *c = &classes[n_classes++];
-    const struct val *in = val_get(info, "input");
+    struct json_iter hidden = json_iter(json_get(json_get(info->text, "input"), "hidden"));
+    struct json v;
 
     *c = *from;
     c->info = info;
-    c->required = val_get(in, "required");
-    c->optional = val_get(in, "optional");
-    c->hidden = val_get(in, "hidden");
-    c->output = val_get(info, "output");
-    c->output_node = val_truthy(val_get(info, "output_node"));
-    val_each(m, c->hidden) c->wants_id = c->wants_id || val_is_str(m->value, "UNIQUE_ID");
+    while (json_next(&hidden, NULL, &v))
+        c->wants_id = c->wants_id || json_str_eq(v, "UNIQUE_ID");
+    for (size_t i = 0; i < info->n_inputs; i++)
+        c->lists_files = c->lists_files || listed_folder(c, &info->inputs[i]) >= 0;
 }
 
 static void load(void)
@@ -108,13 +132,15 @@ static void load(void)
     const struct node_class *tables[] = {nodes_image_table, nodes_model_table, nodes_test_table};
     struct err e;
 
-    catalog = val_parse(object_info_json, object_info_json_len, &e);
+    catalog = object_info_new(object_info_json, object_info_json_len, NULL, 0, &e);
     if (!catalog)
         abort(); /* the embedded file is ours; a test reads it */
-    classes = xcalloc(val_count(catalog), sizeof(*classes));
-    val_each(m, catalog) for (size_t t = 0; t < ARRAY_LEN(tables);
-                              t++) for (const struct node_class *c = tables[t]; c->name;
-                                        c++) if (strcmp(c->name, m->key) == 0) add_class(c, m->value);
+    classes = xcalloc(object_info_count(catalog), sizeof(*classes));
+    for (size_t i = 0; i < object_info_count(catalog); i++)
+        for (size_t t = 0; t < ARRAY_LEN(tables); t++)
+            for (const struct node_class *c = tables[t]; c->name; c++)
+                if (str_is(object_info_at(catalog, i)->name, c->name))
+                    add_class(c, object_info_at(catalog, i));
 }
 
 const struct node_class *node_classes(size_t *n)
@@ -124,83 +150,53 @@ const struct node_class *node_classes(size_t *n)
     return classes;
 }
 
-const struct node_class *node_find(const char *name)
+const struct node_class *node_find(struct str name)
 {
     pthread_once(&once, load);
     for (size_t i = 0; i < n_classes; i++)
-        if (strcmp(classes[i].name, name) == 0)
+        if (str_eq(classes[i].info->name, name))
             return &classes[i];
     return NULL;
 }
 
-const struct val *node_input(const struct node_class *c, const char *input, bool *required)
+static void put_input_files(struct jsonw *w, const struct files *f, bool images_only)
 {
-    const struct val *v = val_get(c->required, input);
-
-    *required = v != NULL;
-    return v ? v : val_get(c->optional, input);
-}
-
-static struct val *image_files(const struct files *f, bool images_only)
-{
-    struct val *list = val_arr();
     struct files_list l;
 
     files_list(f, FILES_INPUT, &l);
     for (size_t i = 0; i < l.n; i++)
         if (!images_only || strncmp(files_mime(l.name[i]), "image/", 6) == 0)
-            val_push(list, val_str(l.name[i]));
+            jsonw_str(w, l.name[i]);
     files_list_free(&l);
-    return list;
 }
 
-struct val *node_file_list(const struct node_class *c, const char *input, const struct files *f,
-                           const struct models *m)
+void node_put_info(struct buf *b, const struct node_class *c, const struct files *f, const struct models *m)
 {
-    static const struct {
-        const char *input;
-        enum model_folder folder;
-    } table[] = {
-        {"ckpt_name", MODELS_CHECKPOINTS}, {"lora_name", MODELS_LORAS},    {"vae_name", MODELS_VAE},
-        {"unet_name", MODELS_UNET},        {"clip_name", MODELS_CLIP},     {"clip_name1", MODELS_CLIP},
-        {"clip_name2", MODELS_CLIP},       {"model_name", MODELS_UPSCALE},
-    };
+    struct edits now = EDITS_INIT;
 
-    if (c->check == CHECK_FILE && strcmp(input, c->check_input) == 0 &&
-        strcmp(c->name, "LoadImageOutput") != 0)
-        return image_files(f, strcmp(c->name, "LoadImage") == 0);
-    for (size_t i = 0; i < ARRAY_LEN(table); i++)
-        if (strcmp(table[i].input, input) == 0) {
-            struct val *list = val_arr();
+    for (size_t i = 0; i < c->info->n_inputs; i++) {
+        int folder = listed_folder(c, &c->info->inputs[i]);
+        struct buf list = BUF_INIT;
+        struct jsonw w;
 
-            for (size_t k = 0; k < m->n[table[i].folder]; k++)
-                val_push(list, val_str(m->name[table[i].folder][k]));
-            if (table[i].folder == MODELS_VAE)
-                val_push(list, val_str("pixel_space"));
-            return list;
-        }
-    return NULL;
-}
-
-struct val *node_info(const struct node_class *c, const struct files *f, const struct models *m)
-{
-    struct val *info = val_copy(c->info);
-    struct val *required = val_get(val_get(info, "input"), "required");
-
-    val_each(in, required)
-    {
-        struct val *list = node_file_list(c, in->key, f, m), *decl = in->value;
-
-        if (!list)
+        if (folder < 0)
             continue;
-        if (decl->item[0]->type == VAL_ARR)
-            val_become(decl->item[0], list);
-        else if (decl->len > 1 && val_get(decl->item[1], "options"))
-            val_set(decl->item[1], "options", list);
-        else
-            val_free(list);
+        jsonw_init(&w, &list);
+        jsonw_arr(&w);
+        if (folder == MODELS_FOLDERS)
+            put_input_files(&w, f, strcmp(c->name, "LoadImage") == 0);
+        for (size_t k = 0; folder < MODELS_FOLDERS && k < m->n[folder]; k++)
+            jsonw_str(&w, m->name[folder][k]);
+        if (folder == MODELS_VAE)
+            jsonw_str(&w, "pixel_space");
+        jsonw_arr_end(&w);
+        edits_replace(&now, c->info->inputs[i].values, list.data, list.len);
+        buf_free(&list);
     }
-    return info;
+    json_put_str(b, c->name);
+    buf_puts(b, ": ");
+    edits_put(&now, b, c->info->text);
+    edits_fini(&now);
 }
 
 /* --- one execution --- */

@@ -7,6 +7,7 @@
 #define SIM_NODES_H
 
 #include "base/clock.h"
+#include "comfy/object_info.h"
 #include "sim/files.h"
 #include "sim/image.h"
 #include "sim/models.h"
@@ -61,21 +62,17 @@ struct node_class {
     bool heavy;              /* where injected device faults strike */
     bool file_changes;       /* IS_CHANGED is the hash of the file named by check_input */
     bool always_changes;     /* IS_CHANGED is the time: never cached */
-    /* from object_info: */
-    const struct val *info, *required, *optional, *hidden, *output;
-    bool output_node, wants_id;
+    /* from object_info, with the lists of files empty: */
+    const struct object_class *info;
+    bool lists_files; /* one of its combos lists files, so that what object_info says of it changes */
+    bool wants_id;
 };
 
 /* All of them; parsed once per process and never freed before exit. */
-const struct node_class *node_find(const char *name);
+const struct node_class *node_find(struct str name); /* or NULL */
 const struct node_class *node_classes(size_t *n);
-/* The declaration [type, {options}] of an input and whether it is required; NULL if there is none. */
-const struct val *node_input(const struct node_class *c, const char *input, bool *required);
-/* object_info's entry with the lists of files filled in. The caller frees it. */
-struct val *node_info(const struct node_class *c, const struct files *f, const struct models *m);
-/* The list of files that stands in for an empty combo of this input, or NULL. The caller frees it. */
-struct val *node_file_list(const struct node_class *c, const char *input, const struct files *f,
-                           const struct models *m);
+/* Append "<name>": {...} as object_info has it, with the lists of files filled in. */
+void node_put_info(struct buf *b, const struct node_class *c, const struct files *f, const struct models *m);
 
 /* --- one execution --- */
 #define NODE_MAX_OUT 4

@@ -257,7 +257,7 @@ static enum node_next step_sampler(struct noderun *r)
                 image_unref(out->image);
                 out->image = NULL;
                 node_out(r, out);
-                if (r->cls->output->len > 1)
+                if (r->cls->info->n_outputs > 1)
                     node_out(r, data_ref(out));
                 return NODE_DONE;
             }
@@ -366,16 +366,14 @@ static void out_thing(struct noderun *r, const char *text, struct val *value)
 static void run_sampler_select(struct noderun *r)
 {
     const char *name = node_str(r, "sampler_name", "euler");
-    const struct val *decl = val_get(r->cls->required, "sampler_name");
-    const struct val *options = decl && decl->len > 1 ? val_get(decl->item[1], "options") : NULL;
+    const struct object_input *in = object_class_input(r->cls->info, str_of("sampler_name"));
 
     /* not checked at submit by 0.3.75: it fails here */
-    for (size_t i = 0; options && i < options->len; i++)
-        if (val_is_str(options->item[i], name)) {
-            out_thing(r, name, NULL);
-            return;
-        }
-    node_fail(r, "AttributeError", "module 'comfy.k_diffusion.sampling' has no attribute 'sample_%s'", name);
+    if (str_index_find(&in->strings, str_of(name)) != STR_NOWHERE)
+        out_thing(r, name, NULL);
+    else
+        node_fail(r, "AttributeError", "module 'comfy.k_diffusion.sampling' has no attribute 'sample_%s'",
+                  name);
 }
 
 static void run_scheduler(struct noderun *r)

@@ -6,10 +6,10 @@
 #include "base/log.h"
 #include "sim/server_impl.h"
 
-enum { GET = 1, POST = 2, DELETE = 4, PATCH = 8, NO_TWIN = 16, REST = 32, DEEP = 64 };
+enum { GET = 1, POST = 2, DELETE = 4, PATCH = 8, NO_TWIN = 16 };
 
 static const struct route {
-    const char *path; /* without /api. REST: one segment more, which may be encoded; DEEP: any number */
+    const char *path; /* without /api. ?: a segment, which may be encoded; *: whatever follows */
     unsigned flags;
     route_cb *cb;
 } routes[] = {
@@ -19,17 +19,17 @@ static const struct route {
     {"/queue", POST, post_queue},
     {"/history", GET, get_history},
     {"/history", POST, post_history},
-    {"/history/", GET | REST, get_history_one},
+    {"/history/?", GET, get_history_one},
     {"/interrupt", POST, post_interrupt},
     {"/free", POST, post_free},
     {"/object_info", GET, get_object_info},
-    {"/object_info/", GET | REST, get_object_info_one},
+    {"/object_info/?", GET, get_object_info_one},
     {"/models", GET, get_models},
-    {"/models/", GET | REST, get_models_one},
+    {"/models/?", GET, get_models_one},
     {"/experiment/models", GET, get_experiment_models},
-    {"/experiment/models/", GET | REST, get_experiment_models_one},
-    {"/experiment/models/preview/", GET | DEEP, get_bare_404},
-    {"/view_metadata/", GET | REST, get_bare_404},
+    {"/experiment/models/?", GET, get_experiment_models_one},
+    {"/experiment/models/preview/*", GET, get_bare_404},
+    {"/view_metadata/?", GET, get_bare_404},
     {"/embeddings", GET, get_embeddings},
     {"/system_stats", GET, get_system_stats},
     {"/features", GET, get_features},
@@ -38,14 +38,17 @@ static const struct route {
     {"/workflow_templates", GET, get_empty_object},
     {"/global_subgraphs", GET, get_empty_object},
     {"/users", GET, get_users},
+    {"/users", POST, post_users},
     {"/settings", GET, get_settings},
     {"/settings", POST, post_settings},
-    {"/settings/", GET | REST, get_setting},
-    {"/settings/", POST | REST, post_setting},
+    {"/settings/?", GET, get_setting},
+    {"/settings/?", POST, post_setting},
     {"/userdata", GET, get_userdata_list},
-    {"/userdata/", GET | REST, get_userdata},
-    {"/userdata/", POST | REST, post_userdata},
-    {"/userdata/", DELETE | REST, delete_userdata},
+    {"/userdata/?", GET, get_userdata},
+    {"/userdata/?", POST, post_userdata},
+    {"/userdata/?", DELETE, delete_userdata},
+    {"/userdata/?/move/?", POST, move_userdata},
+    {"/v2/userdata", GET, get_userdata_tree},
     {"/view", GET, get_view},
     {"/upload/image", POST, post_upload_image},
     {"/upload/mask", POST, post_upload_mask},
@@ -54,7 +57,7 @@ static const struct route {
     {"/internal/logs/raw", GET | NO_TWIN, get_internal_logs_raw},
     {"/internal/logs/subscribe", PATCH | NO_TWIN, patch_logs},
     {"/internal/folder_paths", GET | NO_TWIN, get_folder_paths},
-    {"/internal/files/", GET | REST | NO_TWIN, get_internal_files},
+    {"/internal/files/?", GET | NO_TWIN, get_internal_files},
     {"/", GET | NO_TWIN, get_index},
     {"/index.html", GET | NO_TWIN, get_index},
     {"/api/", GET | NO_TWIN, get_index},
@@ -75,23 +78,31 @@ static unsigned method_bit(enum http_method m)
     return 0;
 }
 
-static const char *match_path(const struct route *rt, const char *path)
+/* What stands at the first ? or *, "" if there is none; NULL: another path. */
+static const char *match_path(const char *pattern, const char *path)
 {
-    size_t n = strlen(rt->path);
+    const char *rest = NULL;
 
-    if (!(rt->flags & (REST | DEEP)))
-        return strcmp(path, rt->path) == 0 ? "" : NULL;
-    if (strncmp(path, rt->path, n) != 0 || path[n] == '\0' || (!(rt->flags & DEEP) && strchr(path + n, '/')))
-        return NULL;
-    return path + n;
+    for (; *pattern && *pattern != '*'; pattern++) {
+        size_t n = *pattern == '?' ? strcspn(path, "/") : *path == *pattern;
+
+        if (n == 0)
+            return NULL;
+        if (*pattern == '?' && !rest)
+            rest = path;
+        path += n;
+    }
+    if (*pattern == '*')
+        return *path ? path : NULL;
+    return *path ? NULL : rest ? rest : "";
 }
 
 static const char *match(const struct route *rt, const char *path)
 {
-    const char *rest = match_path(rt, path);
+    const char *rest = match_path(rt->path, path);
 
     if (!rest && !(rt->flags & NO_TWIN) && strncmp(path, "/api/", 5) == 0)
-        rest = match_path(rt, path + 4);
+        rest = match_path(rt->path, path + 4);
     return rest;
 }
 
@@ -137,10 +148,18 @@ static bool is_odd_path(const char *path)
     return strncmp(path, "//", 2) == 0 || strstr(path, "..") || strcasestr(path, "%2e%2e");
 }
 
-static void nobody(struct http_req *r, const char *path, unsigned known)
+static void set_caching(struct http_req *r, const char *path)
 {
     const char *dot = strrchr(path, '.');
 
+    if (dot && (strcmp(dot, ".js") == 0 || strcmp(dot, ".css") == 0))
+        http_set(r, "Cache-Control", "no-cache");
+    else if (dot && strncmp(files_mime(dot), "image/", 6) == 0)
+        http_set(r, "Cache-Control", "public, max-age=86400");
+}
+
+static void nobody(struct http_req *r, const char *path, unsigned known)
+{
     if (method_bit(http_req_method(r)) != GET) {
         const char *allow = known & POST ? "GET,HEAD,POST" : "GET,HEAD";
 
@@ -151,11 +170,8 @@ static void nobody(struct http_req *r, const char *path, unsigned known)
         http_reply_str(r, 404, "text/plain; charset=utf-8", "404: Not Found");
         return;
     }
-    if (dot && (strcmp(dot, ".js") == 0 || strcmp(dot, ".css") == 0))
-        http_set(r, "Cache-Control", "no-cache");
-    else if (dot && strncmp(files_mime(dot), "image/", 6) == 0)
-        http_set(r, "Cache-Control", "public, max-age=86400");
-    reply_none(r);
+    set_caching(r, path);
+    reply_none(r, 404);
 }
 
 static void dispatch(struct sim_server *s, struct http_req *r)
@@ -164,11 +180,11 @@ static void dispatch(struct sim_server *s, struct http_req *r)
     unsigned bit = method_bit(http_req_method(r)), known = 0;
 
     if (foreign_origin(r)) {
-        http_reply_empty(r, 403);
+        reply_empty(r, 403);
         return;
     }
     if (http_req_method(r) == HTTP_OPTIONS) {
-        http_reply_empty(r, 200);
+        reply_empty(r, 200);
         return;
     }
     for (size_t i = 0; i < ARRAY_LEN(routes); i++) {
@@ -178,6 +194,7 @@ static void dispatch(struct sim_server *s, struct http_req *r)
             continue;
         known |= routes[i].flags & (GET | POST | DELETE | PATCH);
         if (bit & routes[i].flags) {
+            set_caching(r, path);
             routes[i].cb(s, r, rest);
             return;
         }

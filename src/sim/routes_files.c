@@ -1,4 +1,4 @@
-/* Files: /view, uploads, user data. */
+/* Files: /view, uploads, listings. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -6,8 +6,6 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#include <dirent.h>
 
 #include "base/log.h"
 #include "http/multipart.h"
@@ -129,7 +127,7 @@ static void view_half(struct http_req *r, const struct viewing *v, const char *t
     struct buf bytes = BUF_INIT;
 
     if (files_read(v->path, &bytes, NULL) < 0) {
-        http_reply_empty(r, 404);
+        reply_empty(r, 404);
     } else {
         set_name(r, v->name);
         http_start(r, 200, type, (int64_t)bytes.len);
@@ -149,36 +147,44 @@ static bool precondition_holds(const struct http_req *r, const char *etag, int64
     return !since || http_date_parse(since) < 0 || mtime <= http_date_parse(since);
 }
 
-static void view_file(struct http_req *r, const struct viewing *v)
+void reply_file(struct http_req *r, const char *path, const char *type)
 {
-    const char *type = files_mime(v->name);
-    int fd = open(v->path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
     char etag[64];
     struct stat st;
 
-    if (strcmp(type, "text/html") == 0 || strcmp(type, "text/css") == 0)
-        type = "application/octet-stream";
-    if (fd < 0 || fstat(fd, &st) < 0) {
+    if (fd < 0 || fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        if (fd < 0)
+            reply_empty(r, 404);
+        else /* a folder */
+            reply_none(r, 403);
         if (fd >= 0)
             close(fd);
-        http_reply_empty(r, 404);
-        return;
-    }
-    if (v->truncate) {
-        close(fd);
-        view_half(r, v, type);
         return;
     }
     snprintf(etag, sizeof(etag), "\"%llx-%llx\"",
              (unsigned long long)st.st_mtim.tv_sec * 1000000000ull + (unsigned long long)st.st_mtim.tv_nsec,
              (unsigned long long)st.st_size);
-    set_name(r, v->name);
     if (!precondition_holds(r, etag, st.st_mtim.tv_sec)) {
         close(fd);
         http_reply(r, 412, type, "", 0);
         return;
     }
     http_reply_file(r, 200, &(struct http_file){fd, st.st_size, type, etag, st.st_mtim.tv_sec});
+}
+
+static void view_file(struct http_req *r, const struct viewing *v)
+{
+    const char *type = files_mime(v->name);
+
+    if (strcmp(type, "text/html") == 0 || strcmp(type, "text/css") == 0)
+        type = "application/octet-stream";
+    if (v->truncate) {
+        view_half(r, v, type);
+        return;
+    }
+    set_name(r, v->name);
+    reply_file(r, v->path, type);
 }
 
 static void view_now(struct http_req *r, void *arg)
@@ -221,7 +227,7 @@ void get_view(struct sim_server *s, struct http_req *r, const char *rest)
     if (status == 500)
         reply_500(r);
     else if (status != 0)
-        http_reply_empty(r, status);
+        reply_empty(r, status);
     else
         view_now(r, v);
     viewing_free(v);
@@ -441,7 +447,7 @@ static void upload_end(struct http_req *r, struct upload *u)
     } else if (status == 500) {
         reply_500(r);
     } else {
-        http_reply_empty(r, status);
+        reply_empty(r, status);
     }
     buf_free(&name);
 }
@@ -491,7 +497,7 @@ static void upload(struct sim_server *s, struct http_req *r, bool mask)
         if (type && (strncmp(type, "multipart/form-data", 19) == 0 || strstr(type, "urlencoded")))
             reply_500(r); /* a broken form, or one without files */
         else
-            http_reply_empty(r, 400); /* no form: no field named image */
+            reply_empty(r, 400); /* no form: no field named image */
         return;
     }
     http_on_abort(r, upload_gone, u);
@@ -511,7 +517,7 @@ void post_upload_mask(struct sim_server *s, struct http_req *r, const char *rest
     upload(s, r, true);
 }
 
-/* --- listings and user data --- */
+/* --- listings --- */
 
 void get_internal_files(struct sim_server *s, struct http_req *r, const char *rest)
 {
@@ -539,127 +545,4 @@ void get_internal_files(struct sim_server *s, struct http_req *r, const char *re
     buf_putc(&b, ']');
     files_list_free(&l);
     reply_json(r, 200, &b);
-}
-
-static bool user_path(struct sim_server *s, const char *encoded, struct buf *path)
-{
-    struct buf name = BUF_INIT;
-    bool ok = http_unescape(encoded, strlen(encoded), false, &name) == 0 && name.len > 0 &&
-              files_path(&s->files, FILES_USER, NULL, name.data, path);
-
-    buf_free(&name);
-    return ok;
-}
-
-/* The plain files of one folder; the other forms of this listing are not played. */
-void get_userdata_list(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf dir = BUF_INIT, path = BUF_INIT, b = BUF_INIT;
-    struct dirent *de;
-    DIR *d = NULL;
-    size_t n = 0;
-
-    (void)rest;
-    if (!query(r, "dir", &dir)) {
-        http_reply_str(r, 400, "text/plain; charset=utf-8", "Directory not provided");
-    } else if (!files_path(&s->files, FILES_USER, NULL, buf_str(&dir), &path)) {
-        http_reply_empty(r, 403);
-    } else if (!(d = opendir(buf_str(&path)))) {
-        http_reply_empty(r, 404);
-    } else {
-        buf_putc(&b, '[');
-        while ((de = readdir(d))) {
-            struct stat st;
-
-            if (fstatat(dirfd(d), de->d_name, &st, 0) < 0 || !S_ISREG(st.st_mode))
-                continue;
-            if (n++ > 0)
-                buf_puts(&b, ", ");
-            json_put_str(&b, de->d_name);
-        }
-        closedir(d);
-        buf_putc(&b, ']');
-        reply_json(r, 200, &b);
-    }
-    buf_free(&dir);
-    buf_free(&path);
-}
-
-void get_userdata(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf path = BUF_INIT, bytes = BUF_INIT;
-
-    if (!user_path(s, rest, &path))
-        http_reply_empty(r, 403);
-    else if (files_read(buf_str(&path), &bytes, NULL) < 0)
-        http_reply_empty(r, 404);
-    else
-        http_reply(r, 200, files_mime(buf_str(&path)), buf_str(&bytes), bytes.len);
-    buf_free(&path);
-    buf_free(&bytes);
-}
-
-struct userdata {
-    char *path, *name;
-};
-
-static void userdata_free(struct userdata *u)
-{
-    free(u->path);
-    free(u->name);
-    free(u);
-}
-
-static void userdata_gone(struct http_req *r, void *arg)
-{
-    (void)r;
-    userdata_free(arg);
-}
-
-static void userdata_read(struct http_req *r, struct bytes *body, void *arg)
-{
-    struct userdata *u = arg;
-    struct buf b = BUF_INIT, overwrite = BUF_INIT;
-    bool keep = query(r, "overwrite", &overwrite) && strcmp(buf_str(&overwrite), "false") == 0;
-
-    http_on_abort(r, NULL, NULL);
-    if (keep && access(u->path, F_OK) == 0) {
-        http_reply_str(r, 409, "text/plain; charset=utf-8", "File already exists");
-    } else if (files_write(u->path, body->data, body->len, NULL) < 0) {
-        reply_500(r);
-    } else {
-        json_put_str(&b, u->name);
-        reply_json(r, 200, &b);
-    }
-    buf_free(&overwrite);
-    userdata_free(u);
-}
-
-void post_userdata(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf path = BUF_INIT, name = BUF_INIT;
-    struct userdata *u;
-
-    if (!user_path(s, rest, &path) || http_unescape(rest, strlen(rest), false, &name) < 0) {
-        http_reply_empty(r, 403);
-        buf_free(&path);
-        buf_free(&name);
-        return;
-    }
-    u = xcalloc(1, sizeof(*u));
-    u->path = buf_take(&path);
-    u->name = buf_take(&name);
-    http_on_abort(r, userdata_gone, u);
-    http_body_read_all(r, MAX_UPLOAD, userdata_read, u);
-}
-
-void delete_userdata(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf path = BUF_INIT;
-
-    if (!user_path(s, rest, &path))
-        http_reply_empty(r, 403);
-    else
-        http_reply_empty(r, unlink(buf_str(&path)) == 0 ? 204 : 404);
-    buf_free(&path);
 }

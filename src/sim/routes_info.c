@@ -1,4 +1,4 @@
-/* What a server has and is: node classes, models, statistics, settings, logs. */
+/* What a server has and is: node classes, models, statistics. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -17,14 +17,9 @@ static void reply_all_classes(struct http_req *r, void *arg)
 
     buf_putc(&b, '{');
     for (size_t i = 0; i < n; i++) {
-        struct val *info = node_info(&c[i], &s->files, &s->models);
-
         if (i > 0)
             buf_puts(&b, ", ");
-        json_put_str(&b, c[i].name);
-        buf_puts(&b, ": ");
-        val_put(&b, info);
-        val_free(info);
+        node_put_info(&b, &c[i], &s->files, &s->models);
     }
     buf_putc(&b, '}');
     reply_json(r, 200, &b);
@@ -47,16 +42,10 @@ void get_object_info_one(struct sim_server *s, struct http_req *r, const char *r
     const struct node_class *c = NULL;
 
     if (http_unescape(rest, strlen(rest), false, &name) == 0)
-        c = node_find(buf_str(&name));
+        c = node_find(str_of(buf_str(&name)));
     buf_putc(&b, '{');
-    if (c) {
-        struct val *info = node_info(c, &s->files, &s->models);
-
-        json_put_str(&b, c->name);
-        buf_puts(&b, ": ");
-        val_put(&b, info);
-        val_free(info);
-    }
+    if (c)
+        node_put_info(&b, c, &s->files, &s->models);
     buf_putc(&b, '}');
     buf_free(&name);
     reply_json(r, 200, &b);
@@ -64,20 +53,36 @@ void get_object_info_one(struct sim_server *s, struct http_req *r, const char *r
 
 /* --- models --- */
 
-static const char *const folders[] = {
-    "checkpoints",  "configs",        "loras",
-    "vae",          "text_encoders",  "diffusion_models",
-    "clip_vision",  "style_models",   "embeddings",
-    "diffusers",    "vae_approx",     "controlnet",
-    "gligen",       "upscale_models", "latent_upscale_models",
-    "custom_nodes", "hypernetworks",  "photomaker",
-    "classifiers",  "model_patches",  "audio_encoders",
+static const struct {
+    const char *name, *path[3];
+} folders[] = {
+    {"checkpoints", {"models/checkpoints", "output/checkpoints"}},
+    {"configs", {"models/configs"}},
+    {"loras", {"models/loras", "output/loras"}},
+    {"vae", {"models/vae", "output/vae"}},
+    {"text_encoders", {"models/text_encoders", "models/clip", "output/clip"}},
+    {"diffusion_models", {"models/unet", "models/diffusion_models", "output/diffusion_models"}},
+    {"clip_vision", {"models/clip_vision"}},
+    {"style_models", {"models/style_models"}},
+    {"embeddings", {"models/embeddings"}},
+    {"diffusers", {"models/diffusers"}},
+    {"vae_approx", {"models/vae_approx"}},
+    {"controlnet", {"models/controlnet", "models/t2i_adapter"}},
+    {"gligen", {"models/gligen"}},
+    {"upscale_models", {"models/upscale_models"}},
+    {"latent_upscale_models", {"models/latent_upscale_models"}},
+    {"custom_nodes", {"custom_nodes"}},
+    {"hypernetworks", {"models/hypernetworks"}},
+    {"photomaker", {"models/photomaker"}},
+    {"classifiers", {"models/classifiers"}},
+    {"model_patches", {"models/model_patches"}},
+    {"audio_encoders", {"models/audio_encoders"}},
 };
 
 static bool folder_known(const char *name)
 {
     for (size_t i = 0; i < ARRAY_LEN(folders); i++)
-        if (strcmp(folders[i], name) == 0)
+        if (strcmp(folders[i].name, name) == 0)
             return true;
     return false;
 }
@@ -92,7 +97,7 @@ void get_models(struct sim_server *s, struct http_req *r, const char *rest)
     jsonw_init(&w, &b);
     jsonw_arr(&w);
     for (size_t i = 0; i < ARRAY_LEN(folders); i++)
-        jsonw_str(&w, folders[i]);
+        jsonw_str(&w, folders[i].name);
     jsonw_arr_end(&w);
     reply_json(r, 200, &b);
 }
@@ -112,7 +117,7 @@ void get_models_one(struct sim_server *s, struct http_req *r, const char *rest)
     struct jsonw w;
 
     if (!folder_known(rest)) {
-        http_reply_empty(r, 404);
+        reply_empty(r, 404);
         return;
     }
     jsonw_init(&w, &b);
@@ -123,14 +128,16 @@ void get_models_one(struct sim_server *s, struct http_req *r, const char *rest)
     reply_json(r, 200, &b);
 }
 
-static void put_folder(struct jsonw *w, const struct sim_server *s, const char *name)
+static void put_paths(struct jsonw *w, const struct sim_server *s, size_t folder)
 {
-    char *path = xasprintf("%s/models/%s", s->files.base, name);
-
     jsonw_arr(w);
-    jsonw_str(w, path);
+    for (size_t i = 0; i < ARRAY_LEN(folders[folder].path) && folders[folder].path[i]; i++) {
+        char *path = xasprintf("%s/%s", s->files.base, folders[folder].path[i]);
+
+        jsonw_str(w, path);
+        free(path);
+    }
     jsonw_arr_end(w);
-    free(path);
 }
 
 void get_experiment_models(struct sim_server *s, struct http_req *r, const char *rest)
@@ -142,12 +149,12 @@ void get_experiment_models(struct sim_server *s, struct http_req *r, const char 
     jsonw_init(&w, &b);
     jsonw_arr(&w);
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
-        if (strcmp(folders[i], "configs") == 0 || strcmp(folders[i], "custom_nodes") == 0)
+        if (strcmp(folders[i].name, "configs") == 0 || strcmp(folders[i].name, "custom_nodes") == 0)
             continue;
         jsonw_obj(&w);
-        jsonw_kstr(&w, "name", folders[i]);
+        jsonw_kstr(&w, "name", folders[i].name);
         jsonw_key(&w, "folders");
-        put_folder(&w, s, folders[i]);
+        put_paths(&w, s, i);
         jsonw_obj_end(&w);
     }
     jsonw_arr_end(&w);
@@ -161,7 +168,7 @@ void get_experiment_models_one(struct sim_server *s, struct http_req *r, const c
     struct jsonw w;
 
     if (!folder_known(rest) || strcmp(rest, "configs") == 0 || strcmp(rest, "custom_nodes") == 0) {
-        http_reply_empty(r, 404);
+        reply_empty(r, 404);
         return;
     }
     jsonw_init(&w, &b);
@@ -188,8 +195,8 @@ void get_folder_paths(struct sim_server *s, struct http_req *r, const char *rest
     jsonw_init(&w, &b);
     jsonw_obj(&w);
     for (size_t i = 0; i < ARRAY_LEN(folders); i++) {
-        jsonw_key(&w, folders[i]);
-        put_folder(&w, s, folders[i]);
+        jsonw_key(&w, folders[i].name);
+        put_paths(&w, s, i);
     }
     jsonw_obj_end(&w);
     reply_json(r, 200, &b);
@@ -223,18 +230,11 @@ void get_empty_object(struct sim_server *s, struct http_req *r, const char *rest
     reply_text(r, "{}");
 }
 
-void get_users(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    (void)s;
-    (void)rest;
-    reply_text(r, "{\"storage\": \"server\", \"migrated\": true}");
-}
-
 void get_bare_404(struct sim_server *s, struct http_req *r, const char *rest)
 {
     (void)s;
     (void)rest;
-    http_reply_empty(r, 404);
+    reply_empty(r, 404);
 }
 
 void get_features(struct sim_server *s, struct http_req *r, const char *rest)
@@ -324,139 +324,4 @@ void get_ws(struct sim_server *s, struct http_req *r, const char *rest)
     (void)http_query_get(http_req_query(r), "clientId", &sid);
     sim_hub_accept(s->hub, r, buf_str(&sid), &s->clock);
     buf_free(&sid);
-}
-
-/* --- settings --- */
-
-void get_settings(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf b = BUF_INIT;
-
-    (void)rest;
-    val_put(&b, s->settings);
-    reply_json(r, 200, &b);
-}
-
-void get_setting(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf b = BUF_INIT, id = BUF_INIT;
-    const struct val *v = NULL;
-
-    if (http_unescape(rest, strlen(rest), false, &id) == 0)
-        v = val_getn(s->settings, buf_str(&id), id.len);
-    if (v)
-        val_put(&b, v);
-    else
-        buf_puts(&b, "null");
-    buf_free(&id);
-    reply_json(r, 200, &b);
-}
-
-struct setting {
-    struct sim_server *s;
-    char *id; /* NULL: merge an object */
-};
-
-static void setting_gone(struct http_req *r, void *arg)
-{
-    struct setting *x = arg;
-
-    (void)r;
-    free(x->id);
-    free(x);
-}
-
-static void setting_read(struct http_req *r, struct bytes *body, void *arg)
-{
-    struct setting *x = arg;
-    struct val *v = val_parse(body->data, body->len, NULL);
-
-    http_on_abort(r, NULL, NULL);
-    if (!v || (!x->id && v->type != VAL_OBJ)) {
-        val_free(v);
-        reply_500(r);
-    } else {
-        if (x->id) {
-            val_set(x->s->settings, x->id, v);
-        } else {
-            val_each(m, v) val_setn(x->s->settings, m->key, m->keylen, val_copy(m->value));
-            val_free(v);
-        }
-        http_reply_empty(r, 200);
-    }
-    setting_gone(r, x);
-}
-
-static void read_setting(struct sim_server *s, struct http_req *r, char *id)
-{
-    struct setting *x = xcalloc(1, sizeof(*x));
-
-    *x = (struct setting){s, id};
-    http_on_abort(r, setting_gone, x);
-    http_body_read_all(r, 1 << 20, setting_read, x);
-}
-
-void post_settings(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    (void)rest;
-    read_setting(s, r, NULL);
-}
-
-void post_setting(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf id = BUF_INIT;
-
-    if (http_unescape(rest, strlen(rest), false, &id) < 0) {
-        buf_free(&id);
-        reply_500(r);
-        return;
-    }
-    read_setting(s, r, buf_take(&id));
-}
-
-/* --- logs --- */
-
-void get_internal_logs(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf b = BUF_INIT, text = BUF_INIT;
-
-    (void)rest;
-    buf_printf(&text, "2026-01-01T00:00:00.000000 - simulated server %s, prompts run: %u\n", s->name,
-               s->started);
-    json_put_str(&b, buf_str(&text));
-    buf_free(&text);
-    reply_json(r, 200, &b);
-}
-
-void get_internal_logs_raw(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    struct buf b = BUF_INIT, text = BUF_INIT;
-
-    (void)rest;
-    buf_printf(&text, "simulated server %s, prompts run: %u\n", s->name, s->started);
-    buf_puts(&b, "{\"entries\": [{\"t\": \"2026-01-01T00:00:00.000000\", \"m\": ");
-    json_put_str(&b, buf_str(&text));
-    buf_puts(&b, "}], \"size\": {\"cols\": 80, \"rows\": 24}}");
-    buf_free(&text);
-    reply_json(r, 200, &b);
-}
-
-static void logs_read(struct http_req *r, struct bytes *body, void *arg)
-{
-    struct val *v = val_parse(body->data, body->len, NULL);
-
-    (void)arg;
-    if (v && val_get(v, "clientId") && val_get(v, "enabled"))
-        http_reply_empty(r, 200);
-    else
-        reply_500(r);
-    val_free(v);
-}
-
-/* Taken note of and nothing more: this server writes no log worth sending. */
-void patch_logs(struct sim_server *s, struct http_req *r, const char *rest)
-{
-    (void)s;
-    (void)rest;
-    http_body_read_all(r, 1 << 20, logs_read, NULL);
 }

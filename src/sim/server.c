@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "comfy/events.h"
 #include "sim/server_impl.h"
 
 #define INLINE_WORK (256u << 10) /* samples: up to here a node's work is done on the loop */
@@ -44,7 +45,7 @@ static void queue_changed(void *arg)
     struct sim_server *s = arg;
     struct buf b = BUF_INIT;
 
-    exec_put_status(&b, prompts_remaining(&s->prompts), NULL);
+    event_put_status(&b, (int64_t)prompts_remaining(&s->prompts), NULL);
     hub_text(s->hub, NULL, b.data, b.len);
     buf_free(&b);
 }
@@ -70,13 +71,11 @@ static void greet(void *arg, const char *sid, struct ws *w)
     struct buf b = BUF_INIT;
     const char *node;
 
-    exec_put_status(&b, prompts_remaining(&s->prompts), sid);
+    event_put_status(&b, (int64_t)prompts_remaining(&s->prompts), sid);
     ws_send_text(w, b.data, b.len);
     if (exec_current(s->exec, sid, &node)) {
         buf_clear(&b);
-        buf_puts(&b, "{\"type\": \"executing\", \"data\": {\"node\": ");
-        json_put_str(&b, node);
-        buf_puts(&b, "}}");
+        event_put_executing(&b, node, NULL, NULL);
         ws_send_text(w, b.data, b.len);
     }
     buf_free(&b);
@@ -118,6 +117,7 @@ static void be_dead(void *arg)
     models_unload(&s->models);
     files_wipe_temp(&s->files);
     s->number = 0;
+    s->logged = 0;
     s->plan.silent = false;
     hub_silence(s->hub, false);
     if (s->revive_ms >= 0)
@@ -158,10 +158,11 @@ static enum exec_fault fault_of(void *arg, const struct prompt *p, int64_t *slow
     struct sim_server *s = arg;
     struct faults *f = &s->faults;
     bool oom = faults_strike(f, FAULT_OOM, NULL), cuda = faults_strike(f, FAULT_CUDA, NULL),
-         hang = faults_strike(f, FAULT_HANG, NULL);
+         node = faults_strike(f, FAULT_NODE_ERROR, NULL), hang = faults_strike(f, FAULT_HANG, NULL);
 
     (void)p;
     s->started++;
+    s->run_began = s->clock.mono_ms(&s->clock);
     (void)faults_strike(f, FAULT_SLOW_PROMPT, slow_ms);
     (void)faults_strike(f, FAULT_HISTORY_LAG, lag_ms);
     s->plan.hide_history = faults_strike(f, FAULT_HISTORY_MISSING, NULL);
@@ -171,7 +172,7 @@ static enum exec_fault fault_of(void *arg, const struct prompt *p, int64_t *slow
     s->plan.die_at_end = faults_strike(f, FAULT_DIE_AFTER_END, &s->plan.end_ms);
     if (s->plan.silent)
         hub_silence(s->hub, true);
-    return hang ? EXEC_HANG : cuda ? EXEC_CUDA : oom ? EXEC_OOM : EXEC_FINE;
+    return hang ? EXEC_HANG : cuda ? EXEC_CUDA : oom ? EXEC_OOM : node ? EXEC_NODE_ERROR : EXEC_FINE;
 }
 
 static void marked(void *arg, enum exec_mark m, const struct prompt *p)
@@ -215,6 +216,8 @@ static void work_done(struct work *w)
 /* The running prompt's id is needed after history took it. */
 static void end_prompt(struct sim_server *s, char *id)
 {
+    server_log(s, "Prompt executed in %.2f seconds\n",
+               (double)(s->clock.mono_ms(&s->clock) - s->run_began) / 1000);
     if (s->plan.hide_history)
         history_delete(&s->prompts, id);
     free(id);
@@ -356,13 +359,19 @@ void reply_413(struct http_req *r)
     http_reply_str(r, 413, "text/plain; charset=utf-8", text);
 }
 
-void reply_none(struct http_req *r)
+void reply_empty(struct http_req *r, int status)
 {
     if (http_req_method(r) == HTTP_HEAD) {
-        http_reply_empty(r, 404);
-        return;
+        http_start(r, status, NULL, -1);
+        http_end(r);
+    } else {
+        http_reply_empty(r, status);
     }
-    http_start(r, 404, "application/octet-stream", -1);
+}
+
+void reply_none(struct http_req *r, int status)
+{
+    http_start(r, status, http_req_method(r) == HTTP_HEAD ? NULL : "application/octet-stream", -1);
     http_end(r);
 }
 
@@ -403,7 +412,7 @@ static void server_start(struct sim_server *s, const struct sim_server_conf *c)
     prompts_init(&s->prompts, queue_changed, s);
     s->hub = sim_hub_new(&hub);
     s->exec = exec_new(&exec);
-    s->settings = val_obj();
+    s->users = val_obj();
     timer_init(&s->pump, s->loop, pump, s);
     timer_init(&s->revive, s->loop, come_back, s);
     task_init(&s->death, be_dead, s);
@@ -436,6 +445,7 @@ struct sim_server *sim_server_new(struct loop *l, struct workers *w, const struc
         return NULL;
     }
     s->addr = xstrdup(listener_addr(s->listener));
+    server_log(s, "To see the GUI go to: http://%s\n", s->addr);
     return s;
 }
 
@@ -461,7 +471,8 @@ void sim_server_free(struct sim_server **ps)
     models_fini(&s->models);
     files_fini(&s->files);
     faults_fini(&s->faults);
-    val_free(s->settings);
+    val_free(s->users);
+    server_log_free(s);
     free(s->name);
     free(s->addr);
     free(s);

@@ -147,17 +147,15 @@ const char *kit_submit(struct kit *k, const char *graph, const char *client)
     struct prompt *p = xcalloc(1, sizeof(*p));
     struct check c;
     struct err e = {0};
-    struct buf why = BUF_INIT;
+    struct json text;
 
-    p->graph = val_parse(graph, strlen(graph), &e);
-    if (!p->graph)
+    if (json_check(graph, strlen(graph), NULL, &text, &e) < 0)
         fail_msg("graph: %s", e.msg);
-    if (check_prompt(p->graph, NULL, &k->files, &k->models, &c) != CHECK_GOOD) {
-        val_put(&why, c.errors);
-        fail_msg("not accepted: %s", buf_str(&why));
-    }
+    if (check_prompt(text, (struct json){NULL, 0}, &k->files, &k->models, &c) != CHECK_GOOD)
+        fail_msg("not accepted: %s", buf_str(&c.refusal));
+    p->graph = c.graph;
     p->outputs = c.outputs;
-    c.outputs = NULL;
+    c.graph = c.outputs = NULL;
     check_fini(&c);
     p->whole = true;
     p->number = (double)k->number;
@@ -224,7 +222,7 @@ struct val *kit_history(struct kit *k, const char *id)
     history_put_one(&k->prompts, &b, id);
     all = val_parse(b.data, b.len, NULL);
     assert_non_null(all);
-    one = val_take(all, id);
+    one = val_copy(val_get(all, id));
     val_free(all);
     buf_free(&b);
     return one;

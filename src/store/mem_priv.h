@@ -69,6 +69,9 @@ struct mem_store {
     struct store_backend base;
     struct list given, done;
     size_t n_given, n_done;
+    bool killed;
+    struct store_backend late_base; /* gives to late */
+    struct list late;
     enum store_status fail;
     unsigned fail_n;
     struct store_stats stats;

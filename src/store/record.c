@@ -30,6 +30,27 @@ static const char *const code_names[JOB_CODES] = {
     [JOB_CODE_CANCELED] = "canceled",
 };
 
+static const char *const code_sentences[JOB_CODES] = {
+    [JOB_OK] = "The job is done",
+    [JOB_NO_CAPABLE_SERVER] = "No server has all that this workflow needs",
+    [JOB_VALIDATION_FAILED] = "The workflow is not valid",
+    [JOB_SERVER_REJECTED] = "The server did not take the workflow",
+    [JOB_EXECUTION_ERROR] = "A node of the workflow failed",
+    [JOB_OUT_OF_MEMORY] = "The server ran out of memory",
+    [JOB_INTERRUPTED] = "Someone stopped the job on its server",
+    [JOB_SERVER_LOST] = "The server stopped answering",
+    [JOB_SERVER_RESTARTED] = "The server was restarted while the job was on it",
+    [JOB_STALLED] = "The job made no progress",
+    [JOB_DISPATCH_FAILED] = "The job could not be sent to a server",
+    [JOB_HISTORY_UNAVAILABLE] = "The server's history could not be read",
+    [JOB_HISTORY_MISSING] = "The server's history does not hold the job",
+    [JOB_OUTPUT_UNAVAILABLE] = "An output could not be fetched from the server",
+    [JOB_OUTPUT_UNRECOGNISED] = "The outputs are of no kind that can be stored",
+    [JOB_STORAGE_FAILED] = "The outputs could not be stored",
+    [JOB_CODE_EXPIRED] = "The job waited longer than it was allowed to",
+    [JOB_CODE_CANCELED] = "The job was canceled",
+};
+
 static int name_find(const char *const *names, int n, const char *s)
 {
     for (int i = 0; i < n; i++)
@@ -51,6 +72,11 @@ int job_state_parse(const char *s)
 const char *job_code_name(enum job_code c)
 {
     return (unsigned)c < JOB_CODES ? code_names[c] : "unknown";
+}
+
+const char *job_code_sentence(enum job_code c)
+{
+    return (unsigned)c < JOB_CODES ? code_sentences[c] : "The job failed";
 }
 
 int job_code_parse(const char *s)
@@ -135,6 +161,15 @@ void job_output_copy(struct job_output *to, const struct job_output *from)
     to->subfolder = xstrdup_null(from->subfolder);
     to->type = xstrdup_null(from->type);
     to->mime = xstrdup_null(from->mime);
+}
+
+char *job_error_text(const struct job_error *e)
+{
+    const char *message = e->message && e->message[0] ? e->message : job_code_sentence(e->code);
+
+    if (e->server && e->server[0])
+        return xasprintf("%s (server %s, attempt %d)", message, e->server, e->attempt);
+    return xstrdup(message);
 }
 
 void job_error_fini(struct job_error *e)

@@ -57,6 +57,8 @@ enum job_code {
 #define JOB_CODES 18
 const char *job_code_name(enum job_code c); /* "ok" for JOB_OK */
 int job_code_parse(const char *s);
+const char *
+job_code_sentence(enum job_code c); /* what happened, for a person: "The server ran out of memory" */
 
 #define BLAKE3_LEN 32
 #define BLAKE3_HEX 65 /* with the NUL */
@@ -107,10 +109,11 @@ struct job_input {
 };
 
 /* Flags of a job, kept with it. */
-#define JOB_F_PAID 1u        /* holds paid (API) nodes: never run again once it may have started */
-#define JOB_F_OOM_RETRIED 2u /* its one retry for out_of_memory is used */
-#define JOB_F_NO_HISTORY 4u  /* ended while queued: stands in no native history */
-#define JOB_F_UNVALIDATED 8u /* accepted before any server was known */
+#define JOB_F_PAID 1u           /* holds paid (API) nodes: never run again once it may have started */
+#define JOB_F_OOM_RETRIED 2u    /* its one retry for out_of_memory is used */
+#define JOB_F_NO_HISTORY 4u     /* ended while queued: stands in no native history */
+#define JOB_F_UNVALIDATED 8u    /* accepted before any server was known */
+#define JOB_F_ERROR_RETRIED 16u /* its one retry for an execution_error that may be the server's is used */
 
 /* What stays in memory for every unfinished job, and a row of a list. <= 512 bytes with its strings. */
 struct job_summary {
@@ -174,6 +177,8 @@ struct job_record *job_record_copy(const struct job_record *from, uint32_t parts
 void job_output_fini(struct job_output *o);
 void job_output_copy(struct job_output *to, const struct job_output *from);
 void job_error_fini(struct job_error *e);
+/* Everything in one sentence, for where nothing else can say it: "… (server gpu1, attempt 2)". To be freed. */
+char *job_error_text(const struct job_error *e);
 void job_error_copy(struct job_error *to, const struct job_error *from);
 void job_attempt_fini(struct job_attempt *a);
 void job_attempt_copy(struct job_attempt *to, const struct job_attempt *from);

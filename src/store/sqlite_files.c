@@ -192,6 +192,7 @@ enum store_status sql_blob_pin(struct db *db, struct req *r)
     if (blob == 0) {
         db_exec(db, "INSERT INTO blobs (hash, size) VALUES (?, ?)", "hi", r->in.blob.hash, r->in.blob.size);
         blob = sqlite3_last_insert_rowid(db->c);
+        db->now.blobs++;
         db->now.blob_bytes += r->in.blob.size;
         db->now.kept_bytes += r->in.blob.size;
     } else {
@@ -257,6 +258,7 @@ static void collect_one(struct db *db, struct req *r, int64_t blob)
     if (!db_next(db, st))
         return;
     col_hash(st, 0, r->out.collect.unlink[r->out.collect.n_unlink++]);
+    db->now.blobs--;
     db->now.blob_bytes -= sqlite3_column_int64(st, 1);
     db_end(st);
     db_exec(db, "DELETE FROM blobs WHERE id = ?", "i", blob);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "base/plant.h"
 #include "store/sqlite_priv.h"
 #include "store/store_sqlite.h"
 
@@ -185,12 +186,15 @@ static int lock_take(const char *dir, struct err *e)
 static int db_begin_life(struct db *db, const char *path, struct err *e)
 {
     db_exec(db, "DELETE FROM pins", "");
+    if (PLANTED(EVENT_ID_REUSED))
+        db_exec(db, "DELETE FROM sqlite_sequence WHERE name = 'events'", "");
     db->committed = (struct db_counts){
         .last_fin = db_int(db, 0,
                            "SELECT max(coalesce((SELECT max(fin) FROM jobs WHERE fin IS NOT NULL), 0),"
                            " coalesce((SELECT value FROM marks WHERE name = 'fin'), 0))",
                            ""),
         .finished = db_int(db, 0, "SELECT count(*) FROM jobs WHERE fin IS NOT NULL", ""),
+        .blobs = db_int(db, 0, "SELECT count(*) FROM blobs", ""),
         .blob_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs", ""),
         .kept_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs WHERE doomed_at IS NULL", ""),
     };

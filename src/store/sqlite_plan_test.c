@@ -183,11 +183,17 @@ static void every_verb(struct fx *f)
 static bool may_scan(const char *sql)
 {
     /* the whole of small tables, and what is counted once at start */
-    static const char *const fine[] = {"FROM strays ORDER",    "FROM servers ORDER",
-                                       "sqlite_sequence",      "sqlite_schema",
-                                       "sum(size) FROM blobs", "max(fin)",
-                                       "count(*) FROM jobs",   "FROM events ORDER BY id LIMIT 1",
-                                       "loose = 1 LIMIT 1",    "min(id)"};
+    static const char *const fine[] = {"FROM strays ORDER",
+                                       "FROM servers ORDER",
+                                       "sqlite_sequence",
+                                       "sqlite_schema",
+                                       "count(*) FROM blobs",
+                                       "sum(size) FROM blobs",
+                                       "max(fin)",
+                                       "count(*) FROM jobs",
+                                       "FROM events ORDER BY id LIMIT 1",
+                                       "loose = 1 LIMIT 1",
+                                       "min(id)"};
 
     if (strncmp(sql, "SELECT", 6) != 0 && strncmp(sql, "UPDATE", 6) != 0 && strncmp(sql, "DELETE", 6) != 0)
         return true;

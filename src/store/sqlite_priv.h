@@ -20,8 +20,9 @@ struct db_stmt {
 
 /* Counted along with the transaction: kept by a commit, dropped by a rollback. Writer only. */
 struct db_counts {
-    int64_t last_fin;   /* order of finishing */
-    int64_t finished;   /* jobs */
+    int64_t last_fin; /* order of finishing */
+    int64_t finished; /* jobs */
+    int64_t blobs;
     int64_t blob_bytes; /* of all blobs */
     int64_t kept_bytes; /* of those that are not doomed */
 };

@@ -151,7 +151,15 @@ static void finish(struct sqlite_store *s, struct list *group)
 }
 
 /* --- stats --- */
-static void count_commit(struct sqlite_store *s, size_t writes)
+static int64_t now_us(void)
+{
+    struct timespec t;
+
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
+}
+
+static void count_commit(struct sqlite_store *s, size_t writes, int64_t began)
 {
     bool again;
 
@@ -159,7 +167,9 @@ static void count_commit(struct sqlite_store *s, size_t writes)
     again = s->trouble[0] != '\0' && !s->damaged;
     s->stats.commits++;
     s->stats.writes += writes;
+    histogram_add(&s->stats.commit, now_us() - began);
     s->stats.full = false;
+    s->stats.blobs = s->writer.committed.blobs;
     s->stats.blob_bytes = s->writer.committed.blob_bytes;
     s->stats.finished = s->writer.committed.finished;
     if (!s->damaged)
@@ -206,6 +216,7 @@ static void rollback(struct db *db)
 static bool commit(struct sqlite_store *s, struct list *group)
 {
     struct db *db = &s->writer;
+    int64_t began = now_us();
     size_t n = 0;
 
     db_error_clear(db);
@@ -228,7 +239,7 @@ static bool commit(struct sqlite_store *s, struct list *group)
     db->committed = db->now;
     list_for_each(it, group)
         req_unlink(list_entry(it, struct req, link));
-    count_commit(s, n);
+    count_commit(s, n, began);
     return true;
 }
 
@@ -267,6 +278,7 @@ static void write_group(struct sqlite_store *s, struct list *group)
 static void write_probe(struct sqlite_store *s)
 {
     struct db *db = &s->writer;
+    int64_t began = now_us();
 
     db_error_clear(db);
     db_exec(db, "BEGIN IMMEDIATE", "");
@@ -276,7 +288,7 @@ static void write_probe(struct sqlite_store *s)
             "");
     db_exec(db, "COMMIT", "");
     if (db->rc == 0) {
-        count_commit(s, 0);
+        count_commit(s, 0, began);
         return;
     }
     rollback(db);
@@ -394,6 +406,7 @@ static void sqlite_stats(struct store *store, struct store_stats *out)
     memcpy(s->shown, s->trouble, sizeof(s->shown));
     pthread_mutex_unlock(&s->lock);
     out->trouble = s->shown[0] ? s->shown : NULL;
+    out->memory = sqlite3_memory_used();
 }
 
 static void sqlite_close(struct store *store)
@@ -447,6 +460,7 @@ struct store *sqlite_threads_start(struct loop *l, const struct db *writer, cons
     s->writer = *writer;
     s->reader = *reader;
     s->lock_fd = lock_fd;
+    s->stats.blobs = writer->committed.blobs;
     s->stats.blob_bytes = writer->committed.blob_bytes;
     s->stats.finished = writer->committed.finished;
     pthread_mutex_init(&s->lock, NULL);

@@ -16,6 +16,7 @@
 #define STORE_STORE_H
 
 #include "base/err.h"
+#include "base/histogram.h"
 #include "store/record.h"
 
 struct store;
@@ -224,9 +225,12 @@ typedef void store_trimmed_cb(const struct store_trimmed *t, void *arg);
 
 struct store_stats {
     uint64_t commits, writes, reads, failures;
-    int64_t blob_bytes, finished;
-    bool full;           /* the last write failed for want of space */
-    const char *trouble; /* what is wrong now, or NULL; for /readyz */
+    int64_t blobs, blob_bytes, finished;
+    int64_t
+        memory; /* bytes that the database holds in memory, mostly its cache; in all stores of the process */
+    struct histogram commit; /* how long transactions took, with their fsync */
+    bool full;               /* the last write failed for want of space */
+    const char *trouble;     /* what is wrong now, or NULL; for /readyz */
 };
 
 struct store_ops {

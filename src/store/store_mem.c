@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/plant.h"
 #include "store/mem_priv.h"
 
 static struct mem_store *mem_of(struct store *s)
@@ -242,7 +243,9 @@ bool store_mem_commit(struct store *s)
         return false;
     list_remove(&r->link);
     m->n_given--;
-    if (m->fail_n > 0) {
+    if (m->killed) {
+        r->status = STORE_FAILED;
+    } else if (m->fail_n > 0) {
         m->fail_n--;
         r->status = m->fail;
         m->stats.full = m->fail == STORE_FULL;
@@ -315,6 +318,52 @@ void store_mem_crash(struct store *s)
         m->pins.v[i].blob->pins--;
     m->pins.n = 0;
     m->fail_n = 0;
+    m->killed = false;
+    if (PLANTED(EVENT_ID_REUSED))
+        m->last_event = m->events.n ? m->events.v[m->events.n - 1].id : 0;
+}
+
+void store_mem_kill(struct store *s)
+{
+    struct mem_store *m = mem_of(s);
+
+    m->killed = true;
+    list_for_each(it, &m->done) {
+        struct req *r = list_entry(it, struct req, link);
+
+        req_reset(r);
+        r->status = STORE_FAILED;
+    }
+}
+
+static void late_give(struct store_backend *b, struct req *r)
+{
+    list_push_back(&container_of(b, struct mem_store, late_base)->late, &r->link);
+}
+
+void store_mem_keep_late(struct store *s)
+{
+    struct mem_store *m = mem_of(s);
+
+    list_for_each(it, &m->given) {
+        struct req *r = list_entry(it, struct req, link);
+
+        if (r->kind == REQ_STEP && JOB_STATE_LIVE(r->in.step.state) && r->in.step.stray == NULL)
+            req_give_step(&m->late_base.store, &r->in.step, NULL, NULL);
+    }
+}
+
+bool store_mem_commit_late(struct store *s)
+{
+    struct mem_store *m = mem_of(s);
+    struct req *r = list_first(&m->late, struct req, link);
+
+    if (r == NULL)
+        return false;
+    list_remove(&r->link);
+    mem_execute(m, r);
+    req_drop(r);
+    return true;
 }
 
 void store_mem_fail(struct store *s, enum store_status st, unsigned n)
@@ -332,8 +381,10 @@ static void mem_stats(struct store *s, struct store_stats *out)
 
     *out = m->stats;
     out->finished = (int64_t)m->finished.n;
-    HASH_ITER(hh, m->blobs, b, next)
+    HASH_ITER(hh, m->blobs, b, next) {
+        out->blobs++;
         out->blob_bytes += b->size;
+    }
 }
 
 static void mem_close(struct store *s)
@@ -343,6 +394,7 @@ static void mem_close(struct store *s)
     struct mem_job *j, *next_job;
 
     store_mem_settle(s);
+    drop_all(&m->late);
     HASH_CLEAR(hh_key, m->keys);
     HASH_ITER(hh, m->jobs, j, next_job) {
         HASH_DELETE(hh, m->jobs, j);
@@ -382,5 +434,7 @@ struct store *store_mem_new(void)
     m->base.give = mem_give;
     list_init(&m->given);
     list_init(&m->done);
+    m->late_base.give = late_give;
+    list_init(&m->late);
     return &m->base.store;
 }

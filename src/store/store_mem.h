@@ -30,6 +30,15 @@ void store_mem_settle(struct store *s);
  * all pins are gone, what was committed stays. */
 void store_mem_crash(struct store *s);
 
+/* SIGKILL of a process that still has to give its memory back: what was given, and all that is given until
+ * store_mem_crash(), never happens and is answered with STORE_FAILED; what was committed and not delivered is answered so
+ * too. */
+void store_mem_kill(struct store *s);
+/* Before that: of the steps that are given and leave their job alive, copies are kept, which store_mem_commit_late()
+ * commits one by one, with nobody told: what a process does that is believed dead. False: there is none. */
+void store_mem_keep_late(struct store *s);
+bool store_mem_commit_late(struct store *s);
+
 /* The next n commits are refused with st (STORE_FULL or STORE_FAILED) and change nothing. */
 void store_mem_fail(struct store *s, enum store_status st, unsigned n);
 

@@ -575,3 +575,37 @@ def test_other_origins_may_not_change_anything(gateway):
                 assert r.status == 200
 
     asyncio.run(flow())
+
+
+def long_graph(nodes=1200):
+    """More than 64 KiB as JSON: many inversions of one picture, of which one is saved."""
+    graph = {"0": {"class_type": "EmptyImage", "inputs": {"width": 16, "height": 16, "batch_size": 1, "color": 0x336699}}}
+    for i in range(1, nodes):
+        graph[str(i)] = {"class_type": "ImageInvert", "inputs": {"image": ["0", 0]}}
+    graph["save"] = {"class_type": "SaveImage", "inputs": {"images": ["7", 0], "filename_prefix": "long"}}
+    assert len(json.dumps({"prompt": graph})) > 65536
+    return graph
+
+
+def test_long_prompts_are_judged_as_short_ones_are(gateway):
+    async def go():
+        async with Client(gateway.url) as c:
+            good, unknown, bad = long_graph(), long_graph(), long_graph()
+            unknown["7"]["class_type"] = "NobodyHasThis"
+            bad["7"]["inputs"] = {}
+            for graph, kind in ((unknown, "missing_node_type"), (bad, "prompt_outputs_failed_validation")):
+                status, body = await c.post("/prompt", {"prompt": graph})
+                assert (status, body["error"]["type"]) == (400, kind)
+            async with c.http.post(c.url + "/prompt", data=b'{"prompt": {' + b" " * 70000) as r:
+                assert r.status == 400 and (await r.json())["error"]["type"] == "invalid_json"
+            # Those who leave before they are judged leave nothing behind; those who stay are served.
+            async def leaves():
+                try:
+                    await asyncio.wait_for(c.post("/prompt", {"prompt": good}), 0.001)
+                except asyncio.TimeoutError:
+                    pass
+            stay, *_ = await asyncio.gather(c.submit(good), *(leaves() for _ in range(20)))
+            record = await c.until_state(stay)
+            assert record["state"] == "succeeded", record
+
+    asyncio.run(go())

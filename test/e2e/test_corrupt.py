@@ -132,8 +132,8 @@ def everything(folder):
 def refused(p, data):
     """It does not start, says which file it is and what to do, and leaves everything as it was."""
     before = everything(data)
-    run = subprocess.run(p.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=60,
-                         text=True)
+    run = subprocess.run(p.command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+                         timeout=60, text=True)
     last = run.stderr.rstrip().splitlines()[-1]
     assert run.returncode == 1, run
     assert last.startswith("comfymux serve: %s" % (data / "comfymux.db")), last

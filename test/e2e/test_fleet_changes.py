@@ -137,8 +137,8 @@ def test_added_drained_removed_while_jobs_run(how):
 
 @pytest.mark.parametrize("how", [ByApi, ByCli])
 def test_removed_by_force(how):
-    """Its job goes on elsewhere, at once although timeout.lost is an hour; the first attempt is named as what it was, and
-    what it makes afterwards is in no listing."""
+    """Its job goes on elsewhere, at once although timeout.lost is an hour; the first attempt is named as what it was,
+    and what it makes afterwards is in no listing."""
     with plant({"timeout": {"lost": "1h"}, "retry": {"max_attempts": 1}}, in_file=False) as (g, s):
 
         async def flow():
@@ -221,6 +221,7 @@ def test_what_was_added_survives_reload_and_restart():
                 by = ByApi(g, c)
                 g.reload({"servers": configured.servers(s.urls[:1])})
                 await by.add("mine", s.urls[1])
+                await c.until_all_up()
                 await by.drain("mine")
                 await by.drain("s0")
                 g.reload({"limits": {"nodes": 30}})

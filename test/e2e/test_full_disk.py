@@ -1,5 +1,5 @@
-"""No space left. An output that does not fit fails its job, by name and for good; a store that cannot write at all makes
-everybody wait, loses nothing and goes on by itself when there is space again."""
+"""No space left. An output that does not fit fails its job, by name and for good; a store that cannot write at all
+makes everybody wait, loses nothing and goes on by itself when there is space again."""
 import asyncio
 import contextlib
 import errno
@@ -79,8 +79,8 @@ async def until_ready(c):
 
 
 def test_an_output_that_does_not_fit():
-    """storage_failed after one more try, and it is not run again; what fits goes on beside it. With space again the job is
-    retried by hand."""
+    """storage_failed after one more try, and it is not run again; what fits goes on beside it. With space again the job
+    is retried by hand."""
     with plant() as (d, p, s):
 
         async def flow():

@@ -484,14 +484,16 @@ def test_one_server_fails_what_the_other_can(fault, code):
             for prompt_id in ids:
                 await ws.until_done(prompt_id)
             records = [await c.record(prompt_id) for prompt_id in ids]
-            (moved,) = [r for r in records if r["attempts"][0]["server"] == "s0"]
+            moved = [r for r in records if r["attempts"][0]["server"] == "s0"]
+            assert moved  # both, if the first had come back before the second was placed
             for r in records:
                 assert r["state"] == "succeeded" and r["server"]["name"] == "s1", r
                 assert "execution_error" not in ws.types(r["id"])
                 assert ws.types(r["id"]).count("execution_start") == 1
                 assert (await c.get("/status/" + r["id"]))["status"] == "completed"
-            assert [a["server"] for a in moved["attempts"]] == ["s0", "s1"]
-            assert moved["attempts"][0]["error"]["code"] == code
+            for r in moved:
+                assert [a["server"] for a in r["attempts"]] == ["s0", "s1"]
+                assert r["attempts"][0]["error"]["code"] == code
 
     try:
         with targets.gateway(2, sim_args=["--fault", "1/" + fault]) as g:

@@ -11,6 +11,7 @@ from PIL import Image
 import graphs
 import targets
 from comfy_client import Client, images
+from witness import all_of, faults_of, judge, killed_now_and_then, lasting, new_books
 
 SERVERS = 3
 
@@ -201,6 +202,34 @@ def test_interrupt_and_failure(shared):
             assert (await c.get("/status/" + failing))["error"]["code"] == "execution_error"
 
     asyncio.run(flow())
+
+
+def test_one_server_is_killed_every_ten_seconds(shared, capsys):
+    """It is back after some seconds, knowing nothing. 100 jobs, 100 succeed, none is visible twice."""
+    url, servers = shared
+    total = 100
+    seed, books = new_books(total)
+
+    async def known():
+        async with Client(url) as c:
+            await c.until_all_up()
+            return {r["id"] for r in (await c.get("/mux/v1/jobs", limit=1000))["jobs"]}
+
+    async def flow():
+        before = await known()
+        victim = killed_now_and_then(books, servers[0], 10, 0)
+        records, history = await all_of(url, books, lasting(0.7), beside=victim)
+        await known()  # it is up again for the next test
+        return ([r for r in records if r["id"] not in before],
+                {k: entry for k, entry in history.items() if k not in before})
+
+    listed = asyncio.run(flow())
+    faults = faults_of(listed[0])
+    with capsys.disabled():
+        print("\nseed %d: %d jobs, one of %d real servers killed %d times: %s" % (seed, total, SERVERS,
+                                                                               books.count["kills"], dict(faults)))
+    judge(books, total, listed)
+    assert books.count["kills"] > 1 and faults and {name for name, _ in faults} == {"s0"}, "nothing was proved"
 
 
 def test_one_server_is_killed_in_the_middle(shared):

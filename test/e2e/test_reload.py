@@ -1,4 +1,4 @@
-"""SIGHUP: a good file counts from the next moment on, a faulty one changes nothing, and what needs a restart says so."""
+"""SIGHUP: a good file counts from now on, a faulty one changes nothing, and what needs a restart says so."""
 import asyncio
 import contextlib
 import json
@@ -225,7 +225,8 @@ CHECKS = {
     "timeout.lost": ("1h", "1h", [], lost_server),
     "timeout.stall": ("1h", "1h", ["hang"], stalled),
     "timeout.history": ("1h", "1s", ["history-missing"], failed_after_one_attempt),
-    "timeout.output": ("1h", "500ms", ["view-404"], lambda c, g, s: failed_after_one_attempt(c, g, s, "output_unavailable")),
+    "timeout.output": ("1h", "500ms", ["view-404"],
+                       lambda c, g, s: failed_after_one_attempt(c, g, s, "output_unavailable")),
     "timeout.drain": ("1h", "0s", ["view-slow=60m"], drained_at_once),
     "timeout.queue": ("0s", "1s", [], expires_in_the_queue),
     "keep.finished": ("30d", "30d", [], finished_job_goes),
@@ -305,7 +306,8 @@ def test_what_needs_a_restart_is_told(tmp_path):
             write(**settings)
             os.kill(p.pid, signal.SIGHUP)
             p.until_said("event=config_reloaded", mark)
-            assert p.said("event=config_needs_restart .*", mark) == ["event=config_needs_restart key=" + k for k in keys]
+            told = p.said("event=config_needs_restart .*", mark)
+            assert told == ["event=config_needs_restart key=" + k for k in keys]
             with urllib.request.urlopen(p.url + "/healthz", timeout=60) as answer:
                 assert answer.status == 200
 

@@ -151,8 +151,7 @@ def test_by_count():
 
 
 def test_by_size():
-    """The oldest that hold bytes go until the rest fits; one without outputs stays, so does one that shares its bytes with a
-    younger one for as long as that is kept."""
+    """The oldest that hold bytes go until the rest fits; one without outputs stays, and so does the upload."""
 
     async def flow(c, g):
         without = await c.submit(graphs.fail())

@@ -145,11 +145,10 @@ async def test_device_errors(s):
 
 @with_faults("hang@1")
 async def test_hang(s):
-    await s.submit(prompt_id=ID)
     async with s.http.ws_connect(s.url + "/ws?clientId=c") as ws:
-        for _ in range(200):
-            if (await s.get("/queue"))[1]["queue_running"]:
-                break
+        await s.submit(prompt_id=ID)
+        while (await ws.receive_json())["data"].get("node") != "5":
+            pass
         await s.http.post(s.url + "/interrupt")
         with pytest.raises(asyncio.TimeoutError):
             while True:

@@ -128,8 +128,8 @@ async def half_an_upload(url):
 
 
 def test_nothing_leaks_with_jobs_in_every_state(tmp_path):
-    """Stopped for good while jobs wait, are being sent, run and are collected, one was taken away, and clients are in the
-    middle of everything. A sanitizer's build says what it has lost in its exit status."""
+    """Stopped for good while jobs wait, are being sent, run and are collected, one was taken away, and clients are in
+    the middle of everything. A sanitizer's build says what it has lost in its exit status."""
     faults = [a for f in ("view-slow=60m:1@1", "prompt-slow-answer=60m:1@2") for a in ("--fault", f)]
     long = graphs.slow(steps=2000, seconds=0.05)
     with plant(tmp_path / "data", faults, config(tmp_path, "timeout: {drain: 1h, output: 1h}\n"), 2) as (p, s):

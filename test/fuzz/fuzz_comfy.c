@@ -39,7 +39,7 @@ static void message(const char *text, size_t n)
     event_put_with_prompt_id(&b, &ev, "0123");
     REQUIRE(json_check(b.data, b.len, NULL, NULL, NULL) == 0);
     buf_clear(&b);
-    event_put_history_message(&b, &ev);
+    event_put_history_message(&b, text, n);
     (void)(event_is_end(&ev) + event_is_terminal(&ev));
     if (ev.kind == EVENT_EXECUTED) {
         buf_clear(&b);

@@ -16,7 +16,7 @@ import comfyui
 from process import Announced
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
-LOGS = ROOT / "build" / "test-logs"
+LOGS = ROOT / os.environ.get("COMFYMUX_TEST_LOGS", "build/test-logs")
 
 started = []  # every process of this run, for the log tails of a failed test
 

@@ -32,7 +32,7 @@ ALLOWED = [
     # What these recordings cannot tell.
     Row("*", "f[13]_*", r"GET /(api/)?system_stats", r"^body\.system\.(argv\[\d+\]|\w+_version)$",
         "how that server was started and with which packages"),
-    Row("*", "f[13]_*", r"GET (/api)?/(index\.html|\?x=1|assets.*|scripts/app\.js|templates/.*)?( |$)", r"",
+    Row("*", "f[13]_*", r"(GET|HEAD) (/api)?/(index\.html|\?x=1|assets.*|scripts/app\.js|templates/.*)?( |$)", r"",
         "files of the official frontend, which is not installed here"),
     Row("*", "f1_*", r"GET /(api/)?extensions$", r"^body\[\d+\]$",
         "extensions of the official frontend, which is not installed here"),
@@ -105,8 +105,17 @@ ALLOWED = [
     Row("sim", "e3_*", r"HEAD /view.*preview=webp", r"^header content-type$", "there is no WebP encoder in it"),
     Row("sim", "f1_*", r"GET /object_info$", r"^body(\.[\w ()/-]+| key order)$", "the classes that it can execute"),
     Row("sim", "f1_*", r"GET /object_info/SaveVideo", r"^body", "the classes that it can execute"),
-    Row("sim", "f1_*", r"GET /experiment/models$", r"^body\[\d+\]\.folders\[\d\]$", "one folder for each kind"),
     Row("sim", "f[13]_*", r"GET /(api/)?system_stats", r"^body\.devices\[0\]\.", "it plays a server with a GPU"),
+    Row("sim", "f3_*", r"HTTP \d+ FOO /prompt", r"", "what is no request our HTTP server refuses itself, in its own words"),
+    Row("sim", "f4_*", r"^RAW (no Host|Expect: foo|two lengths|length and chunked|garbage|HTTP/9\.9|300 headers|NUL in path|"
+        r"bare LF|HTTP/2 preface|raw utf-8 in path)$", r"^(received\[[01]\]|server closed)",
+        "what is no request our HTTP server refuses itself (http/server.h): its status, its words, and it closes"),
+    Row("sim", "f4_*", r"^RAW HTTP/1\.0( keep-alive)?$", r"^received\[0\]\.(status|headers)",
+        "RFC 9110 6.2: a server answers with its own version; and ours says when it closes"),
+    Row("sim", "g2_*", r"^RAW (reserved opcode 3|RSV1 without deflate|invalid utf-8 text)$", r"^received\[1\]$",
+        "our close frame says why, behind the same code"),
+    Row("sim", "g2_*", r"^RAW close without code$", r"^received\[1\]$",
+        "RFC 6455 5.5.1: a close frame without a code is answered by one without"),
     Row("sim", "c1_*", r"GET /history\?max_items=1 ", r"^body", "it is quicker: the last prompt has ended already"),
     Row("sim", "i1_*", r"GET /prompt$", r"queue_remaining$", "it is quicker: some of the burst have ended already"),
 

@@ -18,15 +18,6 @@ LEFT_OUT = {
 NOT_FOR = {
     ("gateway", "a2_two_servers_same_names"): "two servers side by side; a gateway is one",
 }
-# Sessions that do not hold yet, and what differs.
-NOT_YET = {
-    ("sim", "e3_view"): "no WebP previews; 416 and HEAD 404 are framed otherwise",
-    ("sim", "f1_catalogue"): "folder lists, and the classes that it can execute",
-    ("sim", "f2_userdata_settings"): "full listings of userdata, moving files",
-    ("sim", "f3_internal_static_misc"): "folder lists, subscribing to logs",
-    ("sim", "f4_http_wire"): "texts of refusals",
-    ("sim", "g2_ws_inbound_limits"): "texts of close frames",
-}
 # What the gateway's core of the native API is held against; the other sessions come with the rest of its routes.
 GATEWAY_HOLDS = {
     "a1_plain_success", "a3_many_outputs", "a4_load_invert_save", "b1_two_clients", "b2_reconnect", "b5_preview_formats",
@@ -74,7 +65,7 @@ def servers(request):
 @no_recordings
 @pytest.mark.parametrize("recorded", SESSIONS, ids=lambda s: s.name)
 def test_session(servers, recorded, replay_reports):
-    why = NOT_FOR.get((servers.name, recorded.name)) or NOT_YET.get((servers.name, recorded.name))
+    why = NOT_FOR.get((servers.name, recorded.name))
     if servers.name == "gateway" and not why and recorded.name not in GATEWAY_HOLDS:
         why = "the gateway serves the core of the native API so far (docs/native.md)"
     if why and servers.name == "gateway" and recorded.name in LEAVES_CACHE:

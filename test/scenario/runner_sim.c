@@ -1,421 +1,448 @@
-/* Whole lives of jobs: the real runner, scheduler and state machine over a scripted fleet, a store whose
- * every commit and answer is a separate moment, and virtual time. A seed fixes everything: arrivals, cancels,
- * deaths of servers, late and repeated events, and crashes of the gateway between any two moments. What
- * clients were told is kept aside and held against what the store and the servers have in the end.
+/* Whole lives of jobs: the gateway's own rooms (gateway.h) over scripted ComfyUI servers, a simulated network and disk, a
+ * store whose every commit and answer is a separate moment, and virtual time. A seed fixes everything: arrivals, cancels,
+ * deaths of servers, lost answers, late and repeated and reordered events, clocks that jump, and the gateway's own death
+ * between any two moments, with or without the machine. What clients hear, what servers see and what is kept is held against
+ * each other (clients_check.c).
  *
- *   runner_sim [SEED [SEEDS [JOBS]]]     one seed prints its story */
+ *   runner_sim SEED [SEEDS [JOBS]]       one seed tells its story
+ *   runner_sim --plant NAME SEED ...     with that bug, in a build with -Dplanted=true
+ *   runner_sim --plants SEED SEEDS JOBS  every planted bug in turn: by how many seeds is it caught? */
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/wait.h>
+#include <unistd.h>
 
 #include "base/hash.h"
 #include "base/log.h"
-#include "job/runner.h"
-#include "store/store_mem.h"
-#include "world.h"
+#include "base/plant.h"
+#include "clients.h"
+#include "comfy.h"
+#include "vfs.h"
+#include "vloop.h"
 
-struct told { /* what the outside has seen of one job */
-    char id[UUID_SIZE];
-    bool paid, asked_cancel, cancel_confirmed;
-    bool accepted;        /* the submit was answered with OK */
-    int ends;             /* terminal announcements in one life of the gateway, at most 1 */
-    enum job_state state; /* the latest announced terminal state */
-    bool ended;
-    unsigned epoch;
-    struct sim *sim;
-    UT_hash_handle hh;
+#define JOBS 300
+#define ALL_SERVERS ((1u << COMFY_SERVERS) - 1)
+#define HEALED_MOST_MS (3 * 3600 * 1000LL) /* what hangs counts as stalled after half an hour */
+#define CALM_MS (40 * 60 * 1000LL)         /* the longest fence, and a trial */
+
+struct sum {
+    struct clients_sum clients;
+    int seeds, bad, died, crashes;
 };
 
-struct sim {
-    struct world w;
+static struct {
+    struct gateway g;
     struct store *store;
-    struct runner *r;
-    struct told *told;
-    uint64_t seed;
-    int jobs, submitted;
-    int64_t wake_at;
-    unsigned wake_epoch;
-    bool healed, verbose, started;
-    int broken;
-    int crashes, ended[JOB_STATES], retried;
-};
-
-static void broke(struct sim *s, const char *id, const char *what)
-{
-    s->broken++;
-    printf("seed %" PRIu64 ": BROKEN job=%s %s (t=%" PRId64 ")\n", s->seed, id, what, s->w.mono);
-}
-
-static void story(struct sim *s, const char *id, const char *what, const char *more, long n)
-{
-    if (s->verbose)
-        printf("%8.3f %s %s%s %ld\n", (double)(s->w.mono - 1000000) / 1000, id, what, more, n);
-}
-
-/* --- what the gateway tells --- */
-
-static struct told *told_of(struct sim *s, const char *id)
-{
-    struct told *t;
-
-    HASH_FIND_STR(s->told, id, t);
-    return t;
-}
-
-/* P2, P4, P5: what stands in the end is whole, of one attempt, and of the server that ran it. */
-static void check_outputs(struct sim *s, const struct runner_job_view *job, const struct runner_end *end)
-{
-    for (size_t i = 0; i < end->n_outputs; i++) {
-        const struct job_output *o = &end->outputs[i];
-        uint8_t want[BLAKE3_LEN];
-
-        world_hash(job->s->server, job->s->upstream_id, o->filename, want);
-        if (memcmp(want, o->blake3, BLAKE3_LEN) != 0)
-            broke(s, job->s->id, "an output is not what its server made");
-        if (o->attempt != job->s->attempt)
-            broke(s, job->s->id, "an output is of another attempt");
-    }
-    if (job->s->state == JOB_SUCCEEDED && end->n_outputs != 2)
-        broke(s, job->s->id, "succeeded without all of its outputs");
-    if (job->s->state != JOB_SUCCEEDED && end->error->code == JOB_OK)
-        broke(s, job->s->id, "failed without a name");
-}
-
-static void on_change(void *arg, const struct runner_job_view *job, enum job_state from,
-                      const struct runner_end *end)
-{
-    struct sim *s = arg;
-    struct told *t = told_of(s, job->s->id);
-
-    story(s, job->s->id, "-> ", job_state_name(job->s->state), job->s->attempt);
-    if (t == NULL) {
-        broke(s, job->s->id, "told of a job that nobody submitted");
-        return;
-    }
-    if (t->ended && t->epoch == s->w.epoch)
-        broke(s, t->id, "told of after its end");
-    if (t->ended && t->state != job->s->state)
-        broke(s, t->id, "left its end");
-    if (from == JOB_QUEUED && job->s->attempt > 1 && job->s->state == JOB_DISPATCHING)
-        s->retried++;
-    if (end == NULL)
-        return;
-    check_outputs(s, job, end);
-    if (t->cancel_confirmed && job->s->state != JOB_CANCELED)
-        broke(s, t->id, "a confirmed cancel came to another end");
-    t->ended = true;
-    t->state = job->s->state;
-    t->epoch = s->w.epoch;
-}
-
-static void on_event(void *arg, const struct runner_job_view *job, const char *text, size_t n)
-{
-    struct sim *s = arg;
-    struct told *t = told_of(s, job->s->id);
-
-    (void)text;
-    (void)n;
-    if (t && t->ended)
-        broke(s, t->id, "an event after its end");
-}
-
-static void on_frame(void *arg, const struct runner_job_view *job, const void *data, size_t n)
-{
-    (void)data;
-    on_event(arg, job, NULL, n);
-}
-
-static const struct runner_listener listener = {on_change, on_event, on_frame};
-
-/* --- clients --- */
-
-static void on_canceled(bool canceled, void *arg)
-{
-    struct told *t = arg;
-
-    if (canceled)
-        t->cancel_confirmed = true;
-    if (canceled && t->ended && t->state != JOB_CANCELED)
-        broke(t->sim, t->id, "cancel confirmed after another end");
-}
-
-static void cancel_later(struct world *w, void *arg)
-{
-    struct sim *s = container_of(w, struct sim, w);
-    struct told *t = told_of(s, arg);
-
-    if (t && s->started && runner_cancel(s->r, NULL, t->id, "canceled by the client", on_canceled, t)) {
-        t->asked_cancel = true;
-        story(s, t->id, "cancel asked", "", 0);
-    }
-    free(arg);
-}
-
-static void on_submitted(const struct store_submitted *res, void *arg)
-{
-    struct told *t = arg;
-
-    if (res->status != STORE_OK)
-        return;
-    t->accepted = true;
-    if (world_chance(&t->sim->w, 100))
-        world_at(&t->sim->w, world_rnd(&t->sim->w, 9000), false, cancel_later, xstrdup(t->id));
-}
-
-static void submit_one(struct sim *s)
-{
-    struct told *t = xcalloc(1, sizeof(*t));
-    struct bytes *graph = bytes_new("{\"5\": {\"class_type\": \"KSampler\", \"inputs\": {}}}", 46);
-    struct bytes *answer = bytes_new("{}", 2);
-    struct store_submit in = {.tenant = "default", .graph = graph, .answer = answer};
-
-    uuid_v7(&s->w.clock, t->id);
-    t->sim = s;
-    t->paid = world_chance(&s->w, 150);
-    HASH_ADD_STR(s->told, id, t);
-    in.id = t->id;
-    in.flags = t->paid ? JOB_F_PAID : 0;
-    in.need = world_chance(&s->w, 300) ? (world_rnd(&s->w, 2) ? "1" : "0") : NULL;
-    in.created_at = s->w.clock.wall_ms(&s->w.clock);
-    if (world_chance(&s->w, 30))
-        in.deadline = in.created_at + world_rnd(&s->w, 20000);
-    story(s, t->id, "submitted", "", 0);
-    if (!runner_submit(s->r, &in, on_submitted, t))
-        broke(s, t->id, "refused");
-    bytes_unref(graph);
-    bytes_unref(answer);
-    s->submitted++;
-}
-
-static void arrival(struct world *w, void *arg)
-{
-    struct sim *s = container_of(w, struct sim, w);
-
-    for (int burst = world_chance(w, 100) ? 6 : 1; burst > 0 && s->started && s->submitted < s->jobs; burst--)
-        submit_one(s);
-    if (s->submitted < s->jobs)
-        world_at(w, world_rnd(w, 3000), false, arrival, arg);
-}
+    struct gateway_config cfg;
+    struct vt_event mischief;
+    int crashes;
+    bool healed;
+    int64_t stalled_until; /* the store's disk is busy */
+} sim;
 
 /* --- the gateway's life --- */
 
-static void wake_now(struct world *w, void *arg)
+static void on_late(void *arg)
 {
-    struct sim *s = container_of(w, struct sim, w);
-
     (void)arg;
-    if (s->r)
-        runner_tick(s->r);
+    clients_before_commit(true);
+    if (store_mem_commit_late(sim.store)) {
+        vt_tell("the dead gateway commits");
+        clients_after_commit();
+    }
 }
 
-static void wake(void *arg, int64_t mono)
+static void gateway_again(bool killed, bool power)
 {
-    struct sim *s = arg;
-
-    world_at(&s->w, mono > s->w.mono ? mono - s->w.mono : 0, true, wake_now, NULL);
+    sim.crashes++;
+    vt_tell("the gateway is %s%s", killed ? "killed" : "stopped", power ? ", the machine too" : "");
+    if (killed && !power) {
+        store_mem_keep_late(sim.store);
+        for (int i = 0; i < 8; i++)
+            vt_later(vt_rnd(6000), on_late, NULL);
+    }
+    clients_gateway_down();
+    gateway_end(&sim.g, killed);
+    vfs_set_full(0);
+    if (power)
+        vfs_power_cut();
+    clients_machine_died(power);
+    gateway_start(&sim.g, sim.store, &sim.cfg, &clients_watch);
+    vfs_set_full(sim.healed ? 0 : (int)vt_rnd(8));
 }
 
-static void ready(enum store_status st, void *arg)
+/* The wall clock is set: by a little, or by up to half a day. */
+static void jump(void)
 {
-    struct sim *s = arg;
+    int64_t most = vt_rnd(2) ? 5000 : 12 * 3600 * 1000;
 
-    if (st != STORE_OK)
-        broke(s, "-", "could not start");
-    s->started = true;
+    most = (int64_t)vt_rnd((uint32_t)(2 * most)) - most;
+    vt_tell("the wall clock jumps by %lld ms", (long long)most);
+    vt_jump_wall(most);
 }
 
-static void gateway_start(struct sim *s)
+/* A server is taken out of the configuration; some time later it comes back. */
+static void reload(void)
 {
-    struct runner_env env = {&s->w.clock, s->store, &s->w.fleet, NULL, wake, s};
-    struct runner_config cfg = {.policy = job_policy_default, .max_live = 1000000};
+    unsigned without = vt_rnd(COMFY_SERVERS);
 
-    cfg.output_ms = 60000;
-    s->started = false;
-    s->r = runner_new(&env, &cfg, &listener, s);
-    runner_start(s->r, ready, s);
+    vt_tell("%s is taken out of the configuration", comfy_name((int)without));
+    gateway_configure(&sim.g, ALL_SERVERS & ~(1u << without));
 }
 
-static void gateway_crash(struct sim *s)
+static void on_mischief(void *arg)
 {
-    s->crashes++;
-    story(s, "-", "gateway killed", "", s->crashes);
-    world_crash(&s->w);
-    store_mem_crash(s->store);
-    runner_free(&s->r);
-    gateway_start(s);
+    (void)arg;
+    if (vt_rnd(400) == 0)
+        gateway_again(vt_rnd(4) != 0, vt_rnd(2) == 0);
+    else if (vt_rnd(300) == 0)
+        store_mem_fail(sim.store, vt_rnd(2) ? STORE_FULL : STORE_FAILED, 1 + vt_rnd(3));
+    else if (vt_rnd(500) == 0)
+        jump();
+    else if (vt_rnd(400) == 0)
+        reload();
+    else if (vt_rnd(50) == 0)
+        gateway_configure(&sim.g, ALL_SERVERS);
+    vt_set(&sim.mischief, 500, on_mischief, NULL);
 }
 
 /* One moment. False: nothing can happen any more. */
-static bool moment(struct sim *s)
+static bool moment(void)
 {
-    size_t given = store_mem_given(s->store), pending = store_mem_pending(s->store);
-    uint32_t pick = world_rnd(&s->w, 100);
+    size_t given = store_mem_given(sim.store), pending = store_mem_pending(sim.store);
+    uint32_t pick = vt_rnd(100);
 
-    if (!s->healed && world_rnd(&s->w, 3000) == 0)
-        gateway_crash(s);
-    else if (!s->healed && world_rnd(&s->w, 2000) == 0)
-        store_mem_fail(s->store, world_rnd(&s->w, 2) ? STORE_FULL : STORE_FAILED, 1 + world_rnd(&s->w, 3));
-    else if (given && pick < 45)
-        store_mem_commit(s->store);
-    else if (pending && pick < 90)
-        store_mem_deliver(s->store, pick % 7 ? 0 : world_rnd(&s->w, (uint32_t)pending));
-    else if (!world_next(&s->w) && given == 0 && pending == 0)
+    if (!sim.healed && vt_rnd(given ? 2500 : 8000) == 0) {
+        bool power = vt_rnd(3) == 0;
+
+        gateway_again(power || vt_rnd(8) != 0, power);
+    } else if (given && !sim.healed && vt_now() >= sim.stalled_until && vt_rnd(120) == 0) {
+        sim.stalled_until = vt_now() + vt_rnd(3000);
+    } else if (given && pick < 45 && vt_now() >= sim.stalled_until) {
+        clients_before_commit(false);
+        store_mem_commit(sim.store);
+        clients_after_commit();
+    } else if (pending && pick < 90) {
+        store_mem_deliver(sim.store, pick % 7 ? 0 : vt_rnd((uint32_t)pending));
+    } else if (!vt_step() && given == 0 && pending == 0) {
         return false;
+    }
+    vloop_turn(sim.g.loop);
     return true;
 }
 
-/* --- the end --- */
+/* --- a seed --- */
 
-static void on_record(enum store_status st, struct job_record *rec, void *arg)
+static void draw_faults(void)
 {
-    struct told *t = arg;
-    struct sim *s = t->sim;
-    int began = 0;
+    struct comfy_faults f = {.die = (int)vt_rnd(16),
+                             .wipe_input = (int)vt_rnd(1000),
+                             .link_drop = (int)vt_rnd(20),
+                             .reject = (int)vt_rnd(30),
+                             .history_lag = (int)vt_rnd(500),
+                             .view_gone = (int)vt_rnd(100),
+                             .exec_error = (int)vt_rnd(50),
+                             .oom = (int)vt_rnd(60),
+                             .interrupted = (int)vt_rnd(10),
+                             .late_event = (int)vt_rnd(200),
+                             .repeat_event = (int)vt_rnd(200),
+                             .hang = (int)vt_rnd(4),
+                             .long_run = (int)vt_rnd(100),
+                             .http_error = (int)vt_rnd(60),
+                             .sick = vt_rnd(2) ? 0 : (int)vt_rnd(80),
+                             .foreign = (int)vt_rnd(20)};
+    struct vhttp_faults net = {.refused = (int)vt_rnd(12),
+                               .lost_before = (int)vt_rnd(20),
+                               .lost_after = (int)vt_rnd(40),
+                               .overtaken = (int)vt_rnd(40),
+                               .timeout = (int)vt_rnd(6),
+                               .slow = (int)vt_rnd(100)};
 
-    if (st != STORE_OK) {
-        if (t->accepted)
-            broke(s, t->id, "accepted, and gone");
-        return;
-    }
-    if (JOB_STATE_LIVE(rec->s.state))
-        broke(s, t->id, "never came to an end");
-    else
-        s->ended[rec->s.state]++;
-    if (t->ended && t->state != rec->s.state)
-        broke(s, t->id, "told one end, kept another");
-    if (t->cancel_confirmed && rec->s.state != JOB_CANCELED)
-        broke(s, t->id, "canceled, and not");
-    if (rec->s.state == JOB_SUCCEEDED && rec->n_outputs != 2)
-        broke(s, t->id, "the record lacks outputs");
-    if (rec->s.state == JOB_CANCELED && rec->n_outputs != 0)
-        broke(s, t->id, "canceled, with outputs");
-    for (size_t i = 0; i < rec->n_attempts; i++) {
-        began += world_began(&s->w, rec->attempts[i].upstream_id);
-        if (world_began(&s->w, rec->attempts[i].upstream_id) > 1)
-            broke(s, t->id, "one attempt ran twice");
-        if (rec->attempts[i].code == JOB_OK && rec->s.state != JOB_SUCCEEDED)
-            broke(s, t->id, "an attempt has no end");
-    }
-    if (t->paid && began > 1)
-        broke(s, t->id, "a paid job began to run more than once");
-    job_record_free(&rec);
+    comfy_set_faults(&f);
+    vhttp_set_faults(&net);
+    vfs_set_full((int)vt_rnd(8));
+    sim.cfg = (struct gateway_config){.collect_ms = 500 + vt_rnd(10000),
+                                      .grace_ms = vt_rnd(3) * 1500,
+                                      .settle_ms = vt_rnd(2) * 100,
+                                      .keep = {.count = 20 + vt_rnd(300),
+                                               .finished_ms = vt_rnd(3) ? 0 : 60000 + vt_rnd(600000),
+                                               .outputs_ms = vt_rnd(3) ? 0 : 60000 + vt_rnd(600000),
+                                               .events_ms = vt_rnd(4) ? 20000 + vt_rnd(100000) : 0,
+                                               .size = vt_rnd(4) ? 0 : 5000 + vt_rnd(50000)}};
 }
 
-static void check_end(struct sim *s)
+static void heal(void)
 {
-    struct runner_counts n;
-    struct told *t, *tmp;
+    static const struct vhttp_faults none;
 
-    runner_counts(s->r, NULL, &n);
-    if (n.live)
-        broke(s, "-", "live jobs are left");
-    if (n.strays)
-        broke(s, "-", "strays are left");
-    HASH_ITER(hh, s->told, t, tmp) {
-        store_get(s->store, t->id, JOB_PART_RECORD, on_record, t);
-    }
-    store_mem_settle(s->store);
-    for (int i = 0; i < WORLD_SERVERS; i++)
-        if (!list_empty(&s->w.servers[i].queue))
-            broke(s, s->w.servers[i].name, "still has work of ours");
-    if (s->w.broken) {
-        s->broken += s->w.broken;
-        printf("seed %" PRIu64 ": BROKEN %s (%d times)\n", s->seed, s->w.why, s->w.broken);
-    }
+    vt_tell("no more faults");
+    sim.healed = true;
+    vt_clear(&sim.mischief);
+    gateway_configure(&sim.g, ALL_SERVERS);
+    clients_heal();
+    comfy_heal();
+    vhttp_set_faults(&none);
+    vfs_set_full(0);
 }
 
-static bool all_ended(struct sim *s)
+static bool all_ended(void)
 {
     struct runner_counts n;
 
-    runner_counts(s->r, NULL, &n);
-    return s->started && n.live == 0 && n.strays == 0 && store_mem_given(s->store) == 0 &&
-           store_mem_pending(s->store) == 0;
+    runner_counts(sim.g.runner, NULL, &n);
+    return sim.g.ready && n.live == 0 && n.strays == 0;
 }
 
-static void draw_faults(struct sim *s)
+static void live(void)
 {
-    struct world *w = &s->w;
+    int64_t healed_at = 0, calm_until = 0;
 
-    w->faults = (struct world_faults){.die = (int)world_rnd(w, 12),
-                                      .link_drop = (int)world_rnd(w, 20),
-                                      .post_lost = (int)world_rnd(w, 80),
-                                      .post_refused = (int)world_rnd(w, 50),
-                                      .reject = (int)world_rnd(w, 30),
-                                      .history_lag = (int)world_rnd(w, 500),
-                                      .history_bad = (int)world_rnd(w, 120),
-                                      .fetch_bad = (int)world_rnd(w, 200),
-                                      .exec_error = (int)world_rnd(w, 50),
-                                      .oom = (int)world_rnd(w, 40),
-                                      .interrupted = (int)world_rnd(w, 10),
-                                      .late_event = (int)world_rnd(w, 200),
-                                      .repeat_event = (int)world_rnd(w, 200),
-                                      .hang = (int)world_rnd(w, 10),
-                                      .disk_full = (int)world_rnd(w, 20),
-                                      .slow = (int)world_rnd(w, 100)};
-}
-
-static int run_seed(uint64_t seed, int jobs, bool verbose, struct sim *sum)
-{
-    static struct sim s;
-    struct told *t, *tmp;
-    int64_t healed_at = 0;
-
-    memset(&s, 0, sizeof(s));
-    s.seed = seed;
-    s.jobs = jobs;
-    s.verbose = verbose;
-    s.store = store_mem_new();
-    world_init(&s.w, seed, s.store);
-    draw_faults(&s);
-    gateway_start(&s);
-    world_at(&s.w, 0, false, arrival, NULL);
-    for (;;) {
-        if (!s.healed && s.submitted >= s.jobs && world_rnd(&s.w, 4000) == 0) {
-            s.healed = true;
-            healed_at = s.w.mono;
-            world_heal(&s.w);
+    while (moment()) {
+        if (!sim.healed && clients_done() && vt_rnd(4000) == 0) {
+            heal();
+            healed_at = vt_now();
         }
-        if (s.healed && all_ended(&s))
-            break;
-        if (!moment(&s) || (s.healed && s.w.mono - healed_at > 48 * 3600 * 1000LL))
+        if (!sim.healed)
+            continue;
+        if (calm_until == 0 && all_ended())
+            calm_until = vt_now() + CALM_MS;
+        if ((calm_until && vt_now() >= calm_until) || vt_now() - healed_at > HEALED_MOST_MS)
             break;
     }
-    check_end(&s);
-    sum->broken += s.broken;
-    sum->crashes += s.crashes;
-    sum->retried += s.retried;
-    sum->submitted += s.submitted;
+}
+
+/* Did it keep every promise? */
+static bool run_seed(uint64_t seed, int jobs, bool verbose, struct sum *sum)
+{
+    struct clients_sum c;
+    bool good;
+
+    memset(&sim, 0, sizeof(sim));
+    vt_init(seed, verbose);
+    vfs_init();
+    vhttp_init();
+    comfy_init(&clients_comfy_watch);
+    draw_faults();
+    sim.store = store_mem_new();
+    clients_init(&sim.g, sim.store, jobs);
+    vfs_set_full(0);
+    gateway_start(&sim.g, sim.store, &sim.cfg, &clients_watch);
+    vt_set(&sim.mischief, 500, on_mischief, NULL);
+    live();
+    if (!all_ended())
+        vt_broke("", "live jobs or strays are left");
+    clients_check_end(&c);
+    good = vt_broken() == 0;
+    clients_gateway_down();
+    gateway_end(&sim.g, true);
+    store_close(&sim.store);
+    clients_fini();
+    comfy_fini();
+    vt_clear(&sim.mischief);
+    vhttp_fini();
+    vfs_fini();
+    vt_fini();
+    sum->seeds++;
+    sum->bad += !good;
+    sum->crashes += sim.crashes;
+    sum->clients.submitted += c.submitted;
+    sum->clients.retried += c.retried;
+    sum->clients.heard += c.heard;
+    sum->clients.trimmed += c.trimmed;
     for (int i = 0; i < JOB_STATES; i++)
-        sum->ended[i] += s.ended[i];
-    store_close(&s.store);
-    world_crash(&s.w);
-    runner_free(&s.r);
-    world_fini(&s.w);
-    HASH_ITER(hh, s.told, t, tmp) {
-        HASH_DEL(s.told, t);
-        free(t);
+        sum->clients.ended[i] += c.ended[i];
+    return good;
+}
+
+/* --- many seeds, one process per core --- */
+
+struct shared { /* between the processes */
+    struct sum sum;
+    uint64_t at; /* the seed under way */
+    bool running;
+};
+
+static void print_sum(const struct sum *s)
+{
+    const struct clients_sum *c = &s->clients;
+
+    printf("%d seeds: jobs %d (succeeded %d, failed %d, canceled %d, expired %d), retries %d, ends of the "
+           "gateway %d, "
+           "messages heard %d; seeds with a broken promise: %d\n",
+           s->seeds, c->submitted, c->ended[JOB_SUCCEEDED], c->ended[JOB_FAILED], c->ended[JOB_CANCELED],
+           c->ended[JOB_EXPIRED], c->retried, s->crashes, c->heard, s->bad);
+}
+
+static void add(struct sum *to, const struct sum *s)
+{
+    to->seeds += s->seeds;
+    to->bad += s->bad;
+    to->died += s->died;
+    to->crashes += s->crashes;
+    to->clients.submitted += s->clients.submitted;
+    to->clients.retried += s->clients.retried;
+    to->clients.heard += s->clients.heard;
+    to->clients.trimmed += s->clients.trimmed;
+    for (int i = 0; i < JOB_STATES; i++)
+        to->clients.ended[i] += s->clients.ended[i];
+}
+
+/* Every step-th seed from here on. quiet: nothing is printed. */
+static void run_some(struct shared *sh, uint64_t first, uint64_t last, unsigned step, int jobs, bool quiet)
+{
+    if (quiet && freopen("/dev/null", "w", stdout) == NULL)
+        _exit(2);
+    if (quiet && freopen("/dev/null", "w", stderr) == NULL)
+        _exit(2);
+    for (uint64_t seed = first; seed <= last; seed += step) {
+        sh->at = seed;
+        sh->running = true;
+        run_seed(seed, jobs, false, &sh->sum);
+        sh->running = false;
+        fflush(stdout);
     }
-    return s.broken;
+    exit(0); /* not _exit: what leaked is to be found */
+}
+
+/* A process that dies took its seed with it: that is a catch too, and another goes on behind it. */
+static struct sum run_many(uint64_t first, int seeds, int jobs, bool quiet)
+{
+    unsigned procs = (unsigned)sysconf(_SC_NPROCESSORS_ONLN);
+    uint64_t last = first + (uint64_t)seeds - 1;
+    struct shared *sh;
+    struct sum total = {0};
+    pid_t pids[64];
+
+    procs = procs > 64 ? 64 : procs ? procs : 1;
+    sh = mmap(NULL, procs * sizeof(*sh), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    fflush(stdout);
+    for (unsigned i = 0; i < procs; i++)
+        if ((pids[i] = fork()) == 0)
+            run_some(&sh[i], first + i, last, procs, jobs, quiet);
+    for (unsigned i = 0; i < procs; i++) {
+        int status;
+
+        waitpid(pids[i], &status, 0);
+        while (sh[i].running) {
+            sh[i].running = false;
+            sh[i].sum.seeds++;
+            sh[i].sum.bad++;
+            sh[i].sum.died++;
+            if (!quiet)
+                printf("seed %" PRIu64 ": BROKEN the program died\n", sh[i].at);
+            fflush(stdout);
+            if ((pids[i] = fork()) == 0)
+                run_some(&sh[i], sh[i].at + procs, last, procs, jobs, quiet);
+            waitpid(pids[i], &status, 0);
+        }
+        add(&total, &sh[i].sum);
+    }
+    munmap(sh, procs * sizeof(*sh));
+    return total;
+}
+
+/* --- planted bugs --- */
+
+#ifdef COMFYMUX_PLANTED
+static const struct {
+    const char *name, *what;
+} plants[] = {{"NONE", "none"},
+#define PLANT_ROW(name, what) {#name, what},
+              PLANTS(PLANT_ROW)
+#undef PLANT_ROW
+};
+
+static bool plant_choose(const char *name)
+{
+    for (size_t i = 0; i < ARRAY_LEN(plants); i++)
+        if (strcmp(plants[i].name, name) == 0) {
+            plant_chosen = (enum plant)i;
+            return true;
+        }
+    return false;
+}
+
+static int run_plants(uint64_t first, int seeds, int jobs)
+{
+    int missed = 0;
+
+    for (int i = 1; i < PLANT_COUNT; i++) {
+        struct sum s;
+
+        plant_chosen = (enum plant)i;
+        s = run_many(first, seeds, jobs, true);
+        printf("%2d  %-48s caught by %4d of %d seeds%s\n", i, plants[i].what, s.bad, s.seeds,
+               s.bad == 0   ? "  MISSED"
+               : s.died > 0 ? ", by some because the program died"
+                            : "");
+        fflush(stdout);
+        missed += s.bad == 0;
+    }
+    plant_chosen = PLANT_NONE;
+    printf("planted bugs: %d of %d caught\n", PLANT_COUNT - 1 - missed, PLANT_COUNT - 1);
+    return missed != 0;
+}
+#else
+static bool plant_choose(const char *name)
+{
+    (void)name;
+    fputs("this build has no planted bugs: meson setup -Dplanted=true\n", stderr);
+    return false;
+}
+
+static int run_plants(uint64_t first, int seeds, int jobs)
+{
+    (void)first, (void)seeds, (void)jobs;
+    return !plant_choose("");
+}
+#endif
+
+/* What the gateway logs is part of the story; its own time of day is not. */
+static void on_log(void *arg, enum log_level level, const char *line, size_t len)
+{
+    const char *rest = strchr(line, ' ');
+
+    (void)arg, (void)level;
+    if (rest && len)
+        vt_tell("    log%.*s", (int)(len - (size_t)(rest - line)) - 1, rest);
 }
 
 int main(int argc, char **argv)
 {
-    uint64_t first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
-    int seeds = argc > 2 ? atoi(argv[2]) : argc > 1 ? 1 : 200;
-    int jobs = argc > 3 ? atoi(argv[3]) : 60;
-    struct sim sum = {0};
-    int bad = 0;
+    bool all_plants = argc > 1 && strcmp(argv[1], "--plants") == 0;
+    struct sum sum = {0};
+    uint64_t first;
+    int seeds, jobs;
 
+    if (all_plants) {
+        argc--, argv++;
+    } else if (argc > 2 && strcmp(argv[1], "--plant") == 0) {
+        if (!plant_choose(argv[2]))
+            return 2;
+        argc -= 2, argv += 2;
+    }
+    first = argc > 1 ? strtoull(argv[1], NULL, 10) : 1;
+    seeds = argc > 2 ? (int)strtol(argv[2], NULL, 10) : argc > 1 ? 1 : 200;
+    jobs = argc > 3 ? (int)strtol(argv[3], NULL, 10) : JOBS;
     hash_seed(1, 2);
-    log_setup(seeds == 1 ? LOG_DEBUG : LOG_ERROR + 1, LOG_TEXT);
-    for (int i = 0; i < seeds; i++)
-        bad += run_seed(first + (uint64_t)i, jobs, seeds == 1, &sum) != 0;
-    printf("seeds %d, jobs %d, gateway crashes %d, retries %d: succeeded %d failed %d canceled %d expired "
-           "%d; broken "
-           "promises %d in %d seeds\n",
-           seeds, sum.submitted, sum.crashes, sum.retried, sum.ended[JOB_SUCCEEDED], sum.ended[JOB_FAILED],
-           sum.ended[JOB_CANCELED], sum.ended[JOB_EXPIRED], sum.broken, bad);
-    return bad != 0;
+    log_setup(seeds == 1 ? LOG_INFO : LOG_ERROR + 1, LOG_TEXT);
+    log_set_sink(on_log, NULL);
+    if (all_plants)
+        return run_plants(first, seeds, jobs);
+    if (seeds == 1)
+        run_seed(first, jobs, true, &sum);
+    else
+        sum = run_many(first, seeds, jobs, false);
+    print_sum(&sum);
+    if (sum.clients.ended[JOB_SUCCEEDED] * 2 < sum.clients.submitted) {
+        puts("BROKEN: less than half of the jobs succeeded; for faults like these that is too few");
+        sum.bad++;
+    }
+    if (sum.bad && seeds > 1)
+        printf("to see the story of one: runner_sim SEED 1 %d\n", jobs);
+    return sum.bad != 0;
 }
