@@ -10,6 +10,7 @@
 #include "blob/blob.h"
 #include "fleet/registry.h"
 #include "http/server.h"
+#include "image/images.h"
 #include "job/runner.h"
 #include "store/store.h"
 
@@ -31,6 +32,7 @@ struct api_deps {
     struct store *store;
     struct blobs *blobs;
     struct registry *registry; /* the fleet: registry_fleet() */
+    struct images *images;     /* NULL: no pictures are made, files are sent as they are */
 };
 
 /* Makes the runner's listener too: api_listener() is to be given to runner_new(), then api_start(). */

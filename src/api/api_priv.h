@@ -112,16 +112,20 @@ void api_put_features(struct api *a, struct buf *b);
 
 /* Stored bytes under a file's name: Content-Disposition, type, ETag, ranges; what a browser would run only as a download.
  * Never other bytes than those that were stored: 410 with a word about it if they are gone or damaged, 500 if they cannot
- * be read. Strings are copied. */
+ * be read. Strings are copied. With a wish, a picture made of them (picture.h); where none can be made for lack of a helper,
+ * the file itself, but in our own routes only if it calls itself a picture: 415 otherwise. */
 struct api_blob {
     const uint8_t *hash;
     int64_t size;
     const char *name, *mime;
-    const char *job; /* for the log, or NULL */
-    int64_t at;      /* wall ms, for Last-Modified */
-    bool mux;        /* errors in our routes' shape */
+    const char *job;        /* for the log, or NULL */
+    int64_t at;             /* wall ms, for Last-Modified */
+    bool mux;               /* errors in our routes' shape */
+    struct image_want want; /* what is to be made of them; op IMAGE_FILE: nothing */
 };
 void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b);
+/* Content-Disposition with this name, and what keeps a browser from taking the bytes for more than a file. */
+void api_put_file_fields(struct http_req *req, const char *name, bool attachment);
 
 /* --- the job record as the mux routes show it (mux_record.c) --- */
 void api_put_record(struct api *a, struct jsonw *w, const struct job_record *rec);

@@ -7,7 +7,7 @@
 #include "job/job_event.h"
 
 /* mux_jobs.c */
-api_route_cb mux_get_jobs, mux_get_job, mux_post_cancel, mux_get_output;
+api_route_cb mux_get_jobs, mux_get_job, mux_post_cancel, mux_get_output, mux_get_thumb;
 /* mux_retry.c */
 api_route_cb mux_post_retry;
 /* mux_events.c */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/mux.h"
+#include "api/picture.h"
 
 #define LIST_DEFAULT 100
 #define LIST_MAX 1000
@@ -253,10 +254,39 @@ void mux_post_cancel(struct api *a, struct http_req *req, const struct api_param
 
 /* --- outputs --- */
 
+/* Sizes of thumbnails in pixels: few, so that pages that ask for different ones share what was made. */
+static const uint32_t thumb_sizes[] = {64, 128, 256, 512, 1024};
+#define THUMB_DEFAULT 256
+#define WHICH 8 /* a request's n and step in one number: n * WHICH + step */
+
 struct output_wait {
     struct job_record *rec;
     const struct job_output *o;
+    uint32_t thumb; /* pixels; 0: the output itself */
 };
+
+static void reply_output(struct api *a, struct http_req *req, const struct output_wait *x, int64_t at)
+{
+    struct api_blob b = {.hash = x->o->blake3,
+                         .size = x->o->size,
+                         .name = x->o->filename,
+                         .mime = x->o->mime,
+                         .job = x->rec->s.id,
+                         .at = at,
+                         .mux = true};
+    char etag[PICTURE_ETAG];
+
+    if (x->thumb) {
+        b.want = (struct image_want){.op = IMAGE_THUMB, .size = x->thumb};
+        picture_etag(&b, etag);
+        if (http_not_modified(req, etag, 0)) {
+            http_set(req, "Etag", etag);
+            http_reply_empty(req, 304);
+            return;
+        }
+    }
+    api_reply_blob(a, req, &b);
+}
 
 static void on_output(const struct store_file *f, void *arg)
 {
@@ -266,14 +296,7 @@ static void on_output(const struct store_file *f, void *arg)
     struct http_req *req = api_wait_end(w);
 
     if (req && f->status == STORE_OK)
-        api_reply_blob(a, req,
-                       &(struct api_blob){.hash = o.o->blake3,
-                                          .size = o.o->size,
-                                          .name = o.o->filename,
-                                          .mime = o.o->mime,
-                                          .job = o.rec->s.id,
-                                          .at = f->at,
-                                          .mux = true});
+        reply_output(a, req, &o, f->at);
     else if (req && f->status == STORE_NOT_FOUND)
         api_error(req, 410, "expired", "this output is no longer kept", NULL);
     else if (req)
@@ -292,12 +315,13 @@ static const struct job_output *output_of(const struct job_record *rec, int n)
 static void on_job_of_output(struct api *a, struct http_req *req, struct job_record **rec, void *arg)
 {
     const struct job_output *o;
+    size_t step = (size_t)((intptr_t)arg % WHICH);
     struct output_wait *x;
     struct api_wait *w;
 
     if (mux_missing(req, rec))
         return;
-    o = output_of(*rec, (int)(intptr_t)arg);
+    o = output_of(*rec, (int)((intptr_t)arg / WHICH));
     if (o == NULL) {
         api_error(req, 404, "not_found",
                   JOB_STATE_LIVE((*rec)->s.state) ? "this job has no outputs yet"
@@ -308,6 +332,7 @@ static void on_job_of_output(struct api *a, struct http_req *req, struct job_rec
     x = xcalloc(1, sizeof(*x));
     x->rec = *rec;
     x->o = o;
+    x->thumb = step ? thumb_sizes[step - 1] : 0;
     *rec = NULL;
     w = api_wait_new(a, req);
     w->extra = x;
@@ -327,12 +352,35 @@ void mux_find_output(struct api *a, const struct job_record *rec, const struct j
     store_output_find(a->d.store, &k, cb, arg);
 }
 
-void mux_get_output(struct api *a, struct http_req *req, const struct api_params *p)
+/* step 0: the output itself; else its thumbnail of thumb_sizes[step - 1]. */
+static void get_output(struct api *a, struct http_req *req, const struct api_params *p, size_t step)
 {
     int64_t n = 0;
 
-    if (strcmp(p->v[1], "0") != 0 && !parse_count(p->v[1], INT32_MAX, &n))
+    if (strcmp(p->v[1], "0") != 0 && !parse_count(p->v[1], INT32_MAX / WHICH - 1, &n))
         api_error(req, 404, "not_found", "an output's number is a whole number from 0", NULL);
     else
-        mux_load(a, req, p->v[0], JOB_PART_OUTPUTS, on_job_of_output, (void *)(intptr_t)n);
+        mux_load(a, req, p->v[0], JOB_PART_OUTPUTS, on_job_of_output,
+                 (void *)(intptr_t)(n * WHICH + (int64_t)step));
+}
+
+void mux_get_output(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    get_output(a, req, p, 0);
+}
+
+void mux_get_thumb(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    char *text = query_text(req, "size");
+    int64_t size = THUMB_DEFAULT;
+    size_t step = 1;
+
+    if (text && !parse_count(text, INT64_MAX, &size)) {
+        api_error(req, 400, "bad_request", "size is a whole number of pixels", NULL);
+    } else {
+        while (step < ARRAY_LEN(thumb_sizes) && thumb_sizes[step - 1] < size)
+            step++;
+        get_output(a, req, p, step);
+    }
+    free(text);
 }

@@ -345,6 +345,24 @@ static void put_store(struct api *a, struct buf *b)
     histogram_put(b, "comfymux_store_commit_duration_seconds", "", &s.commit);
 }
 
+/* --- pictures --- */
+
+static void put_pictures(struct api *a, struct buf *b)
+{
+    struct images_counts n = {0};
+
+    if (a->d.images)
+        images_counts(a->d.images, &n);
+    head(b, "comfymux_pictures_total", "counter", "Previews and thumbnails asked for, by what came of it.");
+    buf_printf(b, "comfymux_pictures_total{result=\"made\"} %llu\n", (unsigned long long)n.made);
+    buf_printf(b, "comfymux_pictures_total{result=\"failed\"} %llu\n", (unsigned long long)n.failed);
+    buf_printf(b, "comfymux_pictures_total{result=\"known\"} %llu\n", (unsigned long long)n.from_cache);
+    counter(b, "comfymux_image_helpers_died_total", n.died,
+            "Helper processes that a file has killed, or time.");
+    gauge(b, "comfymux_pictures_waiting", n.waiting, "Pictures that are being made or wait for it.");
+    gauge(b, "comfymux_picture_bytes", n.bytes, "Bytes of previews and thumbnails that are kept.");
+}
+
 /* --- the process --- */
 
 /* The words of a /proc file that is one line of numbers; 0 where there is none. */
@@ -439,6 +457,7 @@ void mux_get_metrics(struct api *a, struct http_req *req, const struct api_param
     put_servers(a, &b);
     put_requests(a, &b, req);
     put_store(a, &b);
+    put_pictures(a, &b);
     put_process(&b);
     http_reply(req, 200, "text/plain; version=0.0.4; charset=utf-8", buf_str(&b), b.len);
     buf_free(&b);

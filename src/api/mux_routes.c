@@ -12,6 +12,7 @@ const struct api_route mux_routes[] = {
     {"POST", "/mux/v1/jobs/{id}/cancel", API_CHANGES, mux_post_cancel, "cancel a job, whatever it is doing"},
     {"POST", "/mux/v1/jobs/{id}/retry", API_CHANGES, mux_post_retry, "the same work as a new job"},
     {"GET", "/mux/v1/jobs/{id}/outputs/{n}", 0, mux_get_output, "the bytes of one output"},
+    {"GET", "/mux/v1/jobs/{id}/outputs/{n}/thumb", 0, mux_get_thumb, "a small picture of one output"},
     {"GET", "/mux/v1/jobs/{id}/events", 0, mux_get_job_events,
      "what happens to one job, as server-sent events"},
     {"GET", "/mux/v1/events", 0, mux_get_events, "what happens to all jobs, as server-sent events"},

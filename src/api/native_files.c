@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "api/native.h"
+#include "api/picture.h"
 #include "base/log.h"
 #include "comfy/names.h"
 #include "http/multipart.h"
@@ -11,12 +12,11 @@
 /* --- answering with bytes --- */
 
 /* Content that a browser would run is never shown on our origin. */
-static void put_file_fields(struct http_req *req, const char *name)
+void api_put_file_fields(struct http_req *req, const char *name, bool attachment)
 {
     struct buf b = BUF_INIT;
-    bool active = name_is_active(name, strlen(name));
 
-    buf_puts(&b, active ? "attachment; filename=\"" : "filename=\"");
+    buf_puts(&b, attachment ? "attachment; filename=\"" : "filename=\"");
     for (const char *p = name; *p; p++)
         buf_putc(&b, *p == '"' || *p == '\\' || (unsigned char)*p < 0x20 ? '_' : *p);
     buf_putc(&b, '"');
@@ -26,19 +26,29 @@ static void put_file_fields(struct http_req *req, const char *name)
     buf_free(&b);
 }
 
-static void reply_fd(struct http_req *req, const struct api_blob *b, int fd)
+static void reply_fd(struct api *a, struct http_req *req, const struct api_blob *b, int fd)
 {
     struct http_file f = {.fd = fd, .size = b->size, .mtime = b->at / 1000};
+    bool active = name_is_active(b->name, strlen(b->name));
     char etag[BLAKE3_HEX + 2];
 
+    if (picture_possible(a, b)) {
+        picture_reply(a, req, b, fd);
+        return;
+    }
+    if (b->mux && b->want.op != IMAGE_FILE && (b->mime == NULL || strncmp(b->mime, "image/", 6) != 0)) {
+        close(fd);
+        api_error(req, 415, "no_image_output", "this output is no picture", NULL);
+        return;
+    }
     etag[0] = '"';
     blake3_hex(b->hash, etag + 1);
     memcpy(etag + BLAKE3_HEX, "\"", 2);
     f.etag = etag;
-    f.type = name_is_active(b->name, strlen(b->name)) ? "application/octet-stream"
-             : b->mime && b->mime[0]                  ? b->mime
-                                                      : name_mime(b->name, strlen(b->name));
-    put_file_fields(req, b->name);
+    f.type = active                  ? "application/octet-stream"
+             : b->mime && b->mime[0] ? b->mime
+                                     : name_mime(b->name, strlen(b->name));
+    api_put_file_fields(req, b->name, active);
     http_reply_file(req, 200, &f);
 }
 
@@ -76,13 +86,14 @@ static void on_blob_checked(enum blob_found found, int fd, const char *why, void
 {
     struct api_wait *w = arg;
     struct blob_wait x = *(struct blob_wait *)w->extra;
+    struct api *a = w->a;
     struct http_req *req = api_wait_end(w);
 
     x.b.hash = x.hash;
     if (found != BLOB_SOUND)
         refuse_blob(req, &x, found, why);
     else if (req)
-        reply_fd(req, &x.b, fd);
+        reply_fd(a, req, &x.b, fd);
     else
         close(fd);
     free(x.name);
@@ -97,7 +108,7 @@ void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *
     struct blob_wait *x;
 
     if (fd >= 0) {
-        reply_fd(req, b, fd);
+        reply_fd(a, req, b, fd);
         return;
     }
     w = api_wait_new(a, req);
@@ -115,6 +126,7 @@ void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *
 
 struct view {
     char *filename, *subfolder, *type;
+    char *preview, *channel; /* as given, or NULL */
     bool is_virtual;
     struct name_virtual v;
 };
@@ -124,6 +136,13 @@ static void view_fini(struct view *v)
     free(v->filename);
     free(v->subfolder);
     free(v->type);
+    free(v->preview);
+    free(v->channel);
+}
+
+static struct image_want view_want(const struct view *v)
+{
+    return picture_wanted(v->preview, v->channel);
 }
 
 static bool has_dots(const char *s)
@@ -138,6 +157,8 @@ static int view_parse(const struct http_req *req, struct view *v)
     enum name_type t;
     size_t plain;
 
+    v->preview = api_query(req, "preview");
+    v->channel = api_query(req, "channel");
     v->subfolder = api_query(req, "subfolder");
     if (v->subfolder == NULL)
         v->subfolder = xstrdup("");
@@ -166,6 +187,7 @@ struct view_wait {
     char *name;
     char job[UUID_SIZE]; /* "" unless the name is a virtual one */
     char *key;           /* then: view_key() of what is asked for */
+    struct image_want want;
 };
 
 static char *view_key(int attempt, const char *type, const char *subfolder, const char *filename)
@@ -209,9 +231,10 @@ static void on_file(const struct store_file *f, void *arg)
                        &(struct api_blob){.hash = f->blake3,
                                           .size = f->size,
                                           .name = x.name,
-                                          .mime = f->mime,
+                                          .mime = f->job ? f->mime : NULL, /* an upload: by its name */
                                           .job = f->job,
-                                          .at = f->at});
+                                          .at = f->at,
+                                          .want = x.want});
     } else if (req && f->status == STORE_NOT_FOUND && x.job[0]) {
         struct api_wait *again = api_wait_new(a, req);
 
@@ -231,6 +254,7 @@ static struct api_wait *view_wait(struct api *a, struct http_req *req, const str
     struct view_wait *x = xcalloc(1, sizeof(*x));
 
     x->name = xstrdup(v->filename);
+    x->want = view_want(v);
     if (v->is_virtual) {
         char *sub = xstrndup(v->v.subfolder, v->v.subfolder_n);
 
@@ -249,7 +273,15 @@ static void bound_gone(struct http_req *req, const char *why, void *arg)
     http_reply_empty(req, 502);
 }
 
-/* Not stored yet: streamed from the server that made it. */
+static void view_put(struct buf *t, const char *key, const char *value)
+{
+    if (value == NULL)
+        return;
+    buf_printf(t, "&%s=", key);
+    http_escape(value, strlen(value), false, t);
+}
+
+/* Not stored yet: streamed from the server that made it, which makes the preview too. */
 static bool view_bound(struct api *a, struct http_req *req, const struct view *v, const char *server,
                        const char *subfolder)
 {
@@ -265,6 +297,8 @@ static bool view_bound(struct api *a, struct http_req *req, const struct view *v
     buf_puts(&t, "&subfolder=");
     http_escape(subfolder, strlen(subfolder), false, &t);
     buf_printf(&t, "&type=%s", v->type);
+    view_put(&t, "preview", v->preview);
+    view_put(&t, "channel", v->channel);
     pass.target = t.data;
     http_pass_through(req, c, &pass);
     buf_free(&t);
@@ -291,7 +325,8 @@ static bool view_live(struct api *a, struct http_req *req, const struct view *v,
                                           .name = v->filename,
                                           .mime = mime,
                                           .job = v->v.job,
-                                          .at = a->d.clock->wall_ms(a->d.clock)});
+                                          .at = a->d.clock->wall_ms(a->d.clock),
+                                          .want = view_want(v)});
         return true;
     }
     return job.s->attempt == attempt && job.s->server &&

@@ -147,6 +147,23 @@ static bool is_loopback(const char *addr)
            strncmp(addr, "localhost:", 10) == 0 || strncmp(addr, "unix:", 5) == 0;
 }
 
+/* Without them the gateway does all else. */
+static void serve_open_images(struct serve *s)
+{
+    struct images_config c = images_config_default;
+    char *helper = images_helper_path(), *dir = xasprintf("%s/pictures", s->cfg.data_dir);
+    struct err e;
+
+    c.helper = helper;
+    c.dir = dir;
+    s->images = images_new(s->loop, &c, &e);
+    if (s->images == NULL)
+        log_warn(LOG_S("event", "pictures_off"), LOG_S("reason", e.msg),
+                 LOG_M("pictures are sent as they are, without previews and thumbnails"));
+    free(helper);
+    free(dir);
+}
+
 static int serve_open(struct serve *s, struct err *e)
 {
     struct registry_config rc = serve_registry_config(&s->cfg);
@@ -166,7 +183,9 @@ static int serve_open(struct serve *s, struct err *e)
     s->registry = registry_new(s->loop, s->workers, loop_clock(s->loop), s->store, s->blobs, &rc);
     if (serve_configure_servers(s->registry, &s->cfg, e) < 0)
         return -1;
-    deps = (struct api_deps){s->loop, s->workers, loop_clock(s->loop), s->store, s->blobs, s->registry};
+    serve_open_images(s);
+    deps = (struct api_deps){s->loop,     s->workers, loop_clock(s->loop), s->store, s->blobs,
+                             s->registry, s->images};
     cors = serve_api_config(&s->cfg, &ac);
     s->api = api_new(&deps, &ac);
     free(cors);
@@ -205,6 +224,7 @@ static int serve_listen(struct serve *s, struct err *e)
 static void serve_close(struct serve *s)
 {
     http_server_free(&s->http);
+    images_free(&s->images);
     if (s->runner)
         runner_stop(s->runner);
     registry_free(&s->registry);

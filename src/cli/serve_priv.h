@@ -25,6 +25,7 @@ struct serve {
     struct store *store;
     struct vault *vault;
     struct blobs *blobs;
+    struct images *images;
     struct registry *registry;
     struct runner *runner;
     struct api *api;

@@ -14,21 +14,23 @@ static const char *skip_weak(const char *tag)
     return tag[0] == 'W' && tag[1] == '/' ? tag + 2 : tag;
 }
 
-/* Is etag in the list? Weak comparison: W/ makes no difference. A list that is not well formed ends where it
- * is not. */
-static bool etag_in(const char *list, const char *etag)
+/* Is etag in the list? strong: W/ is not equal to anything; else it makes no difference. A list that is not well formed
+ * ends where it is not. */
+static bool etag_in(const char *list, const char *etag, bool strong)
 {
     const char *want = skip_weak(etag);
     size_t n = strlen(want);
 
     for (const char *s = list;;) {
         const char *end;
+        bool weak;
 
         s += strspn(s, " \t,");
+        weak = *s == 'W';
         s = skip_weak(s);
         if (*s != '"' || (end = strchr(s + 1, '"')) == NULL)
             return false;
-        if ((size_t)(end + 1 - s) == n && memcmp(s, want, n) == 0)
+        if ((size_t)(end + 1 - s) == n && memcmp(s, want, n) == 0 && !(strong && weak))
             return true;
         s = end + 1;
     }
@@ -47,13 +49,26 @@ bool http_not_modified(const struct http_req *r, const char *etag, int64_t mtime
         if (strcasecmp(h->v[i].name, "If-None-Match") != 0)
             continue;
         none_match = true;
-        if (strcmp(h->v[i].value, "*") == 0 || (etag && etag_in(h->v[i].value, etag)))
+        if (strcmp(h->v[i].value, "*") == 0 || (etag && etag_in(h->v[i].value, etag, false)))
             return true;
     }
     if (none_match || since == NULL || mtime <= 0) /* If-None-Match given: the date does not count */
         return false;
     t = http_date_parse(since);
     return t >= 0 && mtime <= t;
+}
+
+/* Is the file no longer the one that the client means? RFC 9110 §13.1.1 and §13.1.4; a date is not looked at beside
+ * If-Match. */
+static bool precondition_failed(const struct http_req *r, const struct http_file *f)
+{
+    const char *match = http_req_header(r, "If-Match"), *since = http_req_header(r, "If-Unmodified-Since");
+    int64_t t;
+
+    if (match) /* strong comparison: ours are strong, and a weak one in the list is like none */
+        return strcmp(match, "*") != 0 && !(f->etag && f->etag[0] == '"' && etag_in(match, f->etag, true));
+    t = since ? http_date_parse(since) : -1;
+    return t >= 0 && f->mtime > t;
 }
 
 /* May the range be served? With If-Range only if the file is still the one the client has a part of. */
@@ -134,15 +149,21 @@ void http_reply_file(struct http_req *r, int status, const struct http_file *f)
 {
     int64_t first = 0, last = f->size - 1;
     enum range range = RANGE_NONE;
+    bool whole = status != 200 || f->whole;
     struct err e;
 
-    if (status == 200 && http_not_modified(r, f->etag, f->mtime)) {
+    if (!whole && precondition_failed(r, f)) {
+        close(f->fd);
+        http_reply(r, 412, f->type, "", 0);
+        return;
+    }
+    if (!whole && http_not_modified(r, f->etag, f->mtime)) {
         close(f->fd);
         put_validators(r, f);
         http_reply(r, 304, f->type, "", 0);
         return;
     }
-    if (status == 200 && r->head->method == HTTP_GET && if_range_holds(r, f))
+    if (!whole && r->head->method == HTTP_GET && if_range_holds(r, f))
         range = range_parse(r, f->size, &first, &last);
     if (range == RANGE_BAD) {
         close(f->fd);
@@ -152,7 +173,8 @@ void http_reply_file(struct http_req *r, int status, const struct http_file *f)
         return;
     }
     put_validators(r, f);
-    http_set(r, "Accept-Ranges", "bytes");
+    if (!f->whole)
+        http_set(r, "Accept-Ranges", "bytes");
     if (range == RANGE_ONE)
         http_setf(r, "Content-Range", "bytes %lld-%lld/%lld", (long long)first, (long long)last,
                   (long long)f->size);

@@ -128,7 +128,7 @@ typedef void http_done_cb(int64_t us, void *arg);
 void http_on_done(struct http_req *r, http_done_cb *cb, void *arg);
 
 /* A file: takes over fd. Handles HEAD, Range (one range; several or malformed: 416 as ComfyUI),
- * If-None-Match, If-Modified-Since, If-Range; sets Content-Length, Accept-Ranges, ETag, Last-Modified. By
+ * If-Match, If-Unmodified-Since (412), If-None-Match, If-Modified-Since, If-Range; sets Content-Length, Accept-Ranges, ETag, Last-Modified. By
  * sendfile. */
 struct http_file {
     int fd;
@@ -136,6 +136,7 @@ struct http_file {
     const char *type;
     const char *etag; /* with quotes; NULL: none */
     int64_t mtime;    /* seconds; 0: no Last-Modified */
+    bool whole;       /* always sent whole: ranges and conditions are not looked at */
 };
 void http_reply_file(struct http_req *r, int status, const struct http_file *f);
 /* Would this request get 304 with this etag/mtime? */

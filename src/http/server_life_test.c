@@ -212,6 +212,16 @@ static void ranges(void **state)
         {"If-None-Match: tag\r\n", 200, NULL, "hello text"},
         {"If-None-Match: \"tag\r\n", 200, NULL, "hello text"},
         {"If-None-Match: \"tag\"\r\nRange: bytes=0-1\r\n", 304, NULL, ""},
+        {"If-Match: \"x\"\r\n", 412, NULL, ""},
+        {"If-Match: W/\"tag\"\r\n", 412, NULL, ""},
+        {"If-Match: \"x\", W/\"tag\"\r\nIf-None-Match: \"tag\"\r\n", 412, NULL, ""},
+        {"If-Match: \"x\", \"tag\"\r\n", 200, NULL, "hello text"},
+        {"If-Match: *\r\n", 200, NULL, "hello text"},
+        {"If-Match: \"tag\"\r\nIf-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", 200, NULL,
+         "hello text"},
+        {"If-Unmodified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\nRange: bytes=0-1\r\n", 412, NULL, ""},
+        {"If-Unmodified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 200, NULL, "hello text"},
+        {"If-Unmodified-Since: nonsense\r\n", 200, NULL, "hello text"},
         {"If-Modified-Since: Sun, 06 Nov 1994 08:49:37 GMT\r\n", 304, NULL, ""},
         {"If-Modified-Since: Sun, 06 Nov 1994 08:49:38 GMT\r\n", 304, NULL, ""},
         {"If-Modified-Since: Sun, 06 Nov 1994 08:49:36 GMT\r\n", 200, NULL, "hello text"},
@@ -232,7 +242,7 @@ static void ranges(void **state)
             &want,
             "HTTP/1.1 %d %s\r\nContent-Type: text/plain\r\nContent-Disposition: filename=\"v.txt\"\r\n",
             cases[i].status, http_status_text(cases[i].status));
-        if (cases[i].status != 416)
+        if (cases[i].status != 416 && cases[i].status != 412)
             buf_puts(&want, "Etag: \"tag\"\r\nLast-Modified: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
         if (whole || part)
             buf_puts(&want, "Accept-Ranges: bytes\r\n");
@@ -252,6 +262,10 @@ static void ranges(void **state)
         "HTTP/1.1 200 ", 13);
     assert_memory_equal(ASK(&g, "GET /weak HTTP/1.1\r\n" H "If-None-Match: \"tag\"\r\n\r\n" BYE),
                         "HTTP/1.1 304 ", 13);
+    assert_string_equal(ASK(&g, "GET /whole HTTP/1.1\r\n" H
+                                "Range: bytes=0-1\r\nIf-Match: \"x\"\r\nIf-None-Match: *\r\n\r\n" BYE),
+                        "HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Disposition: "
+                        "filename=\"v.txt\"\r\nContent-Length: 10\r\n\r\nhello text" BYE_ANSWER);
     assert_non_null(strstr(ASK(&g, "HEAD /file HTTP/1.1\r\n" H "Range: bytes=0-1\r\n\r\n" BYE),
                            "Accept-Ranges: bytes\r\nContent-Length: 10\r\n\r\nHTTP/1.1 200"));
     assert_memory_equal(ASK(&g, "POST /file HTTP/1.1\r\n" H

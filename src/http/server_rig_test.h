@@ -130,8 +130,10 @@ static void keep(struct rig *g, struct http_req *req)
 
 static void reply_file(struct http_req *req, const char *etag)
 {
-    struct http_file f = {.size = 10, .type = "text/plain", .etag = etag, .mtime = 784111777};
+    struct http_file f = {.size = 10, .type = "text/plain", .etag = etag};
 
+    f.whole = etag == NULL;
+    f.mtime = etag ? 784111777 : 0;
     f.fd = memfd_create("t", MFD_CLOEXEC);
     assert_true(f.fd >= 0 && write(f.fd, "hello text", 10) == 10);
     http_set(req, "Content-Disposition", "filename=\"v.txt\"");
@@ -201,6 +203,8 @@ static void on_request(struct http_req *req, void *arg)
         reply_file(req, "\"tag\"");
     } else if (strcmp(path, "/weak") == 0) {
         reply_file(req, "W/\"tag\"");
+    } else if (strcmp(path, "/whole") == 0) {
+        reply_file(req, NULL);
     } else if (strcmp(path, "/fields") == 0) {
         http_set(req, "X-A", "1");
         http_setf(req, "X-B", "%d", 2);

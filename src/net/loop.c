@@ -390,6 +390,34 @@ void timer_fini(struct timer *t)
     t->impl = NULL;
 }
 
+/* --- descriptors --- */
+
+static void on_watched(evutil_socket_t fd, short what, void *arg)
+{
+    struct fd_watch *w = arg;
+
+    (void)fd;
+    (void)what;
+    w->cb(w->arg);
+}
+
+void fd_watch_init(struct fd_watch *w, struct loop *l, int fd, fd_watch_cb *cb, void *arg)
+{
+    *w = (struct fd_watch){.cb = cb, .arg = arg};
+    w->impl = event_new(l->base, fd, EV_READ | EV_PERSIST, on_watched, w);
+    if (w->impl == NULL || event_add((struct event *)w->impl, NULL) < 0) {
+        log_error(LOG_S("loop", "watch"), LOG_S("reason", "out of memory"));
+        abort();
+    }
+}
+
+void fd_watch_fini(struct fd_watch *w)
+{
+    if (w->impl)
+        event_free(w->impl);
+    w->impl = NULL;
+}
+
 /* --- signals --- */
 
 static void on_signal(evutil_socket_t signo, short what, void *arg)

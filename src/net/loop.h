@@ -45,6 +45,18 @@ void timer_clear(struct timer *t);
 bool timer_is_set(const struct timer *t);
 void timer_fini(struct timer *t);
 
+/* A descriptor that is neither a stream nor a listener (a pair of sockets to a process of ours): cb in every turn in which
+ * it can be read, end of file included. Caller-owned memory; the descriptor stays the caller's, who calls fd_watch_fini()
+ * before closing it. */
+typedef void fd_watch_cb(void *arg);
+struct fd_watch {
+    fd_watch_cb *cb;
+    void *arg;
+    void *impl; /* struct event */
+};
+void fd_watch_init(struct fd_watch *w, struct loop *l, int fd, fd_watch_cb *cb, void *arg);
+void fd_watch_fini(struct fd_watch *w);
+
 /* Run once at the end of this turn, in order of asking: completions that must not fire inside the call that
  * started them, and freeing of objects whose callbacks may still be on the stack. Caller-owned memory. */
 typedef void task_cb(void *arg);

@@ -483,6 +483,49 @@ static void test_stop_before_run_returns_at_once(void **state)
     loop_run(l);
 }
 
+/* --- descriptors --- */
+
+struct watched {
+    struct fd_watch w;
+    int fd, times;
+    char last;
+};
+
+static void on_watched(void *arg)
+{
+    struct watched *x = arg;
+
+    x->times++;
+    x->last = '-';
+    if (recv(x->fd, &x->last, 1, MSG_DONTWAIT) == 0)
+        fd_watch_fini(&x->w); /* in its own callback */
+}
+
+static void test_watch(void **state)
+{
+    struct loop *l = *state;
+    struct watched x = {.times = 0};
+    int pair[2];
+
+    assert_int_equal(socketpair(AF_UNIX, SOCK_SEQPACKET, 0, pair), 0);
+    x.fd = pair[0];
+    fd_watch_init(&x.w, l, pair[0], on_watched, &x);
+    loop_turn(l, 0);
+    assert_int_equal(x.times, 0);
+    assert_int_equal(send(pair[1], "a", 1, 0), 1);
+    assert_int_equal(send(pair[1], "b", 1, 0), 1);
+    loop_turn(l, 0); /* one message a turn is read: what is left is told again */
+    assert_int_equal(x.last, 'a');
+    loop_turn(l, 0);
+    assert_int_equal(x.last, 'b');
+    close(pair[1]);
+    loop_turn(l, 0);
+    assert_int_equal(x.times, 3);
+    loop_turn(l, 0);
+    assert_int_equal(x.times, 3);
+    close(pair[0]);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -500,6 +543,7 @@ int main(void)
         T(test_messages_arrive_in_order_per_sender),
         T(test_loop_free_delivers_what_is_queued),
         T(test_message_posted_by_a_message),
+        T(test_watch),
         T(test_signals),
         T(test_sigpipe_is_ignored),
         T(test_stop_before_run_returns_at_once),

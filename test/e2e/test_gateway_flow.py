@@ -521,3 +521,23 @@ def test_raw_numbers_survive(gateway):
             assert b'"_meta": {"z": -0, "a": 5.0, "s": "\\ud800"}' in text
 
     asyncio.run(flow())
+
+
+def test_an_upload_is_what_its_name_says():
+    """As on a stock server, and not what the form claimed: a picture cannot be made to be taken for a page."""
+    try:
+        with targets.gateway(1) as g:
+
+            async def flow():
+                async with Client(g.url) as c:
+                    for name, claim, kind in (("a.png", "text/html", "image/png"), ("a.txt", "image/png", "text/plain"),
+                                              ("a.glb", "application/octet-stream", "model/gltf-binary"),
+                                              ("a.html", "image/png", "application/octet-stream"),
+                                              ("a.unknown", "text/html", "application/octet-stream")):
+                        await c.upload(name, b"<script>", content_type=claim)
+                        async with c.http.get(c.url + "/view?type=input&filename=" + name) as r:
+                            assert r.status == 200 and r.headers["Content-Type"] == kind, (name, r.headers)
+
+            asyncio.run(flow())
+    except targets.Missing as e:
+        targets.skip_or_fail(e)

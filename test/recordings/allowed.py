@@ -47,7 +47,7 @@ ALLOWED = [
     Row("*", "f3_*", r"GET /internal/folder_paths", r"^body\.latent_upscale_models$", "a folder added after 0.3.64"),
 
     # The gateway: docs/native.md says where it differs.
-    Row("gateway", "*", r"GET (/api)?/view", r"header (x-content-type-options|content-security-policy)$",
+    Row("gateway", "*", r"(GET|HEAD) (/api)?/view", r"header (x-content-type-options|content-security-policy)$",
         "files made by others are never active on our origin"),
     Row("gateway", "*", r"", r"(outputs\.\w+|executed\.data\.output)\.\w+\[\d+\]\.subfolder$",
         "names are unique: the virtual subfolder is the job's own, for a file that came from the cache too"),
@@ -81,6 +81,14 @@ ALLOWED = [
     Row("gateway", "b4_*", r"deflate", r"^header sec-websocket-extensions$|^received",
         "our WebSocket takes no extensions (http/websocket.h)"),
     Row("gateway", "b4_*", r"^RAW unmasked", r"", "an unmasked frame ends the connection, as RFC 6455 5.1 asks"),
+
+    Row("gateway", "e3_*", r"GET /view.*content type of v\.(html|svg|js|css)\)", r"^header content-(type|disposition)$",
+        "what a browser would run is sent as an attachment"),
+    Row("gateway", "e3_*", r"(preview|channel) of a text file", r"^(header connection|body)$",
+        "the reason is told instead of a general sentence, and the connection stays"),
+    Row("gateway", "e3_*", r"\(Range (out|multi|malformed|other unit)\)", r"^header (transfer-encoding|content-length)$",
+        "an empty body has a length"),
+    Row("gateway", "e3_*", r"HEAD missing", r"^header content-length$", "an empty body has a length"),
 
     # The simulator: docs/simulator.md says where it differs.
     Row("sim", "a4_*", r"GET /view", r"^body\.text\.prompt$",

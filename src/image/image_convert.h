@@ -1,0 +1,15 @@
+/* Decoding and encoding, in the helper process only: libvips behind a list of allowed formats and limits. */
+#ifndef IMAGE_IMAGE_CONVERT_H
+#define IMAGE_IMAGE_CONVERT_H
+
+#include <stddef.h>
+
+#include "image/image_wire.h"
+
+/* Once. -1: the library does not start. */
+int convert_init(void);
+/* in: the picture, a file, read from its start. out: an empty file. Both stay the caller's. why says in one line what
+ * is wrong; it is set unless the status is IMAGE_OK. */
+enum image_status convert(int in, int out, const struct image_want *want, char *why, size_t why_size);
+
+#endif
