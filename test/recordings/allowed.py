@@ -67,6 +67,8 @@ ALLOWED = [
         "a client id that is a number: types are insisted on, because lists and objects end a server"),
     Row("gateway", "b2_*", r"^WS (w2|w4|late) frame 1$", r"^(executing|execution_success|progress_state)",
         "a client that comes back is told what runs, with its prompt_id, and the end that it has missed"),
+    Row("gateway", "b2_*", r"^WS w2 frame 3$", r"^(progress|progress_state) \d+ of 12$|^binary 4$",
+        "how many ticks come before the client leaves is a race"),
     Row("gateway", "b5_*", r"^WS n ", r"", "flags that are null do no harm: on a stock server the prompt fails"),
     Row("gateway", "d1_*", r"", r"exception_message$", "the server's own folder and the staged name stand in it"),
     Row("gateway", "b5_*", r"^WS [lm] ", r"^binary 3$", "progress texts go to the prompt's own client, not to everybody"),
