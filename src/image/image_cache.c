@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include "base/hash.h"
-#include "base/list.h"
 #include "base/mem.h"
 
 #define ENTRIES_MAX 16384
@@ -21,16 +20,14 @@ struct entry {
     char *why;
     int64_t size, used, until;
     uint64_t file;
-    struct list link; /* the most recently used first */
     UT_hash_handle hh;
 };
 
 struct image_cache {
     char *dir;
     int64_t bytes_max, bytes;
-    uint64_t files; /* names are numbers: nothing of a request is in a path */
-    struct entry *entries;
-    struct list used;
+    uint64_t files;        /* names are numbers: nothing of a request is in a path */
+    struct entry *entries; /* the table keeps the order in which they came: the most recently used last */
 };
 
 static char *path_of(const struct image_cache *c, uint64_t file)
@@ -67,7 +64,6 @@ struct image_cache *image_cache_new(const char *dir, int64_t bytes_max, struct e
     c = xcalloc(1, sizeof(*c));
     c->dir = xstrdup(dir);
     c->bytes_max = bytes_max;
-    list_init(&c->used);
     return c;
 }
 
@@ -80,7 +76,6 @@ static void drop(struct image_cache *c, struct entry *en)
         free(path);
         c->bytes -= en->size;
     }
-    list_remove(&en->link);
     HASH_DEL(c->entries, en);
     free(en->why);
     free(en);
@@ -89,12 +84,13 @@ static void drop(struct image_cache *c, struct entry *en)
 void image_cache_free(struct image_cache **cp)
 {
     struct image_cache *c = *cp;
+    struct entry *en, *next;
 
     if (c == NULL)
         return;
     *cp = NULL;
-    while (!list_empty(&c->used))
-        drop(c, list_first(&c->used, struct entry, link));
+    HASH_ITER(hh, c->entries, en, next)
+        drop(c, en);
     free(c->dir);
     free(c);
 }
@@ -135,8 +131,8 @@ enum image_hit image_cache_find(struct image_cache *c, const struct image_key *k
         return IMAGE_MISS;
     }
     en->used = now;
-    list_remove(&en->link);
-    list_push_front(&c->used, &en->link);
+    HASH_DEL(c->entries, en);
+    HASH_ADD(hh, c->entries, key, sizeof(en->key), en);
     return en->st == IMAGE_OK ? IMAGE_HIT : IMAGE_HIT_FAILED;
 }
 
@@ -170,18 +166,17 @@ static struct entry *add(struct image_cache *c, const struct image_key *k, int64
     en->key = *k;
     en->used = now;
     HASH_ADD(hh, c->entries, key, sizeof(en->key), en);
-    list_push_front(&c->used, &en->link);
     return en;
 }
 
 static void make_room(struct image_cache *c, const struct entry *keep)
 {
-    while (c->bytes > c->bytes_max || HASH_COUNT(c->entries) > ENTRIES_MAX) {
-        struct entry *oldest = list_last(&c->used, struct entry, link);
+    struct entry *en, *next;
 
-        if (oldest == NULL || oldest == keep)
+    HASH_ITER(hh, c->entries, en, next) {
+        if (en == keep || (c->bytes <= c->bytes_max && HASH_COUNT(c->entries) <= ENTRIES_MAX))
             break;
-        drop(c, oldest);
+        drop(c, en);
     }
 }
 
@@ -215,10 +210,11 @@ void image_cache_put_failure(struct image_cache *c, const struct image_key *k, e
 
 void image_cache_drop_before(struct image_cache *c, int64_t mono_ms)
 {
-    struct entry *en;
+    struct entry *en, *next;
 
-    while ((en = list_last(&c->used, struct entry, link)) != NULL && en->used < mono_ms)
-        drop(c, en);
+    HASH_ITER(hh, c->entries, en, next)
+        if (en->used < mono_ms)
+            drop(c, en);
 }
 
 void image_cache_counts(const struct image_cache *c, unsigned *entries, int64_t *bytes)

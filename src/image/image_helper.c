@@ -176,6 +176,7 @@ static void on_hello(struct image_helper *h, const struct image_hello *m, size_t
     h->greeted = true;
     log_info(LOG_I("helper", h->pid), LOG_S("event", "image_helper_started"),
              LOG_S("confined", m->confined ? "yes" : "no"));
+    timer_set(&h->timer, h->cfg->timeout_ms);
     set_state(h, BUSY);
 }
 
@@ -324,7 +325,7 @@ void image_helper_give(struct image_helper *h, int in, int out, const struct ima
         begin_end(h, END_UNSPAWNED);
         return;
     }
-    timer_set(&h->timer, h->cfg->timeout_ms);
+    timer_set(&h->timer, h->state == STARTING ? h->cfg->start_ms : h->cfg->timeout_ms);
     if (!ask(h, in, out, want))
         begin_end(h, END_DIED);
 }

@@ -20,6 +20,7 @@ const struct images_config images_config_default = {
     .cache_max = INT64_C(256) << 20,
     .helpers = 2,
     .queue_max = 512,
+    .start_ms = 30000,
     .timeout_ms = 60000,
     .idle_ms = 60000,
     .retry_ms = 60000,

@@ -25,6 +25,7 @@ struct images_config {
     int64_t cache_max;  /* bytes kept there */
     unsigned helpers;   /* processes at one time */
     unsigned queue_max; /* conversions that wait; beyond it IMAGE_BUSY */
+    int64_t start_ms;   /* for a helper to say hello */
     int64_t timeout_ms; /* for one picture */
     int64_t idle_ms;    /* a helper without work is ended */
     int64_t retry_ms;   /* after one did not start nobody tries for so long */

@@ -412,7 +412,7 @@ static void no_start(struct fx *f, const char *name)
 
     use_helper(f, name);
     f->cfg.helpers = 1;
-    f->cfg.timeout_ms = 300;
+    f->cfg.start_ms = strcmp(name, "mute") == 0 ? 300 : 60000;
     open_images(f);
     ask(f, "ok one", &g[0]);
     ask(f, "ok two", &g[1]);
