@@ -30,6 +30,8 @@ def on_disk(data):
 
 async def submit(url):
     async with Client(url) as c:
+        while (await c.fetch("/mux/v1/jobs/x/events"))[0] == 503:  # it is alive, and still reads its jobs
+            await asyncio.sleep(0.01)
         ids = [await c.submit(graphs.slow(steps=1), extra_data={"api_key_comfy_org": SECRET}),
                await c.submit(graphs.slow(steps=1))]
         for path in ("/queue", "/mux/v1/jobs", "/mux/v1/jobs/" + ids[0], "/status/" + ids[0]):
