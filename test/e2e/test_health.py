@@ -58,7 +58,9 @@ async def until_said(client, name, words):
 
 async def run_all(client, count, seconds=0.01):
     """Submits so many at once; their records at the end."""
-    ids = [await client.submit(graphs.slow(steps=1, seconds=seconds, color=fresh())) for _ in range(count)]
+    # At once, so that none has ended before others are at work: whose fault the very first failure is could not be told.
+    jobs = [graphs.slow(steps=1, seconds=seconds, color=fresh()) for _ in range(count)]
+    ids = await asyncio.gather(*(client.submit(graph) for graph in jobs))
     return [await client.until_state(i, seconds=SECONDS) for i in ids]
 
 
