@@ -7,12 +7,6 @@
 #include "comfy/history.h"
 #include "job/runner_priv.h"
 
-static void set_str(char **to, struct json v)
-{
-    free(*to);
-    *to = json_strdup(v);
-}
-
 void account_cached(struct attempt *a, struct json nodes)
 {
     free(a->cached);
@@ -32,7 +26,8 @@ void account_executing(struct attempt *a, struct json node)
         a->ran = xrealloc(a->ran, (a->n_ran + 1) * sizeof(char *));
         a->ran[a->n_ran++] = xstrdup(before);
     }
-    set_str(&a->executing, node);
+    free(before);
+    a->executing = json_strdup(node);
 }
 
 void account_forget(struct attempt *a)
