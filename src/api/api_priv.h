@@ -124,6 +124,16 @@ struct api_blob {
     struct image_want want; /* what is to be made of them; op IMAGE_FILE: nothing */
 };
 void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b);
+/* One that outlives the call in which it was made: the extra of an api_wait. */
+struct api_blob_kept {
+    struct api_blob b;
+    uint8_t hash[BLAKE3_LEN];
+    char *name, *mime, *job;
+};
+struct api_blob_kept *api_blob_keep(const struct api_blob *b);
+/* Into *x, for the callback: what the wait holds ends with it. To be given to api_blob_let_go(). */
+void api_blob_take(struct api_blob_kept *x, const struct api_wait *w);
+void api_blob_let_go(struct api_blob_kept *x);
 /* Content-Disposition with this name, and what keeps a browser from taking the bytes for more than a file. */
 void api_put_file_fields(struct http_req *req, const char *name, bool attachment);
 

@@ -52,14 +52,33 @@ static void reply_fd(struct api *a, struct http_req *req, const struct api_blob 
     http_reply_file(req, 200, &f);
 }
 
-/* What was asked for while its bytes are checked. */
-struct blob_wait {
-    struct api_blob b;
-    uint8_t hash[BLAKE3_LEN];
-    char *name, *mime, *job;
-};
+struct api_blob_kept *api_blob_keep(const struct api_blob *b)
+{
+    struct api_blob_kept *x = xcalloc(1, sizeof(*x));
 
-static void refuse_blob(struct http_req *req, const struct blob_wait *x, enum blob_found found,
+    x->b = *b;
+    x->b.name = x->name = xstrdup(b->name);
+    x->b.mime = x->mime = xstrdup_null(b->mime);
+    x->b.job = x->job = xstrdup_null(b->job);
+    memcpy(x->hash, b->hash, BLAKE3_LEN);
+    x->b.hash = x->hash;
+    return x;
+}
+
+void api_blob_take(struct api_blob_kept *x, const struct api_wait *w)
+{
+    *x = *(const struct api_blob_kept *)w->extra;
+    x->b.hash = x->hash;
+}
+
+void api_blob_let_go(struct api_blob_kept *x)
+{
+    free(x->name);
+    free(x->mime);
+    free(x->job);
+}
+
+static void refuse_blob(struct http_req *req, const struct api_blob_kept *x, enum blob_found found,
                         const char *why)
 {
     static const struct {
@@ -85,40 +104,32 @@ static void refuse_blob(struct http_req *req, const struct blob_wait *x, enum bl
 static void on_blob_checked(enum blob_found found, int fd, const char *why, void *arg)
 {
     struct api_wait *w = arg;
-    struct blob_wait x = *(struct blob_wait *)w->extra;
+    struct api_blob_kept x;
     struct api *a = w->a;
-    struct http_req *req = api_wait_end(w);
+    struct http_req *req;
 
-    x.b.hash = x.hash;
+    api_blob_take(&x, w);
+    req = api_wait_end(w);
     if (found != BLOB_SOUND)
         refuse_blob(req, &x, found, why);
     else if (req)
         reply_fd(a, req, &x.b, fd);
     else
         close(fd);
-    free(x.name);
-    free(x.mime);
-    free(x.job);
+    api_blob_let_go(&x);
 }
 
 void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b)
 {
     int fd = blob_open_checked(a->d.blobs, b->hash, b->size);
     struct api_wait *w;
-    struct blob_wait *x;
 
     if (fd >= 0) {
         reply_fd(a, req, b, fd);
         return;
     }
     w = api_wait_new(a, req);
-    x = xcalloc(1, sizeof(*x));
-    x->b = *b;
-    x->b.name = x->name = xstrdup(b->name);
-    x->b.mime = x->mime = xstrdup_null(b->mime);
-    x->b.job = x->job = xstrdup_null(b->job);
-    memcpy(x->hash, b->hash, BLAKE3_LEN);
-    w->extra = x;
+    w->extra = api_blob_keep(b);
     blob_check(a->d.blobs, b->hash, b->size, on_blob_checked, w);
 }
 

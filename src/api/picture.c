@@ -57,12 +57,6 @@ void picture_etag(const struct api_blob *b, char out[PICTURE_ETAG])
 
 /* --- the answer --- */
 
-struct picture_wait {
-    struct api_blob b;
-    uint8_t hash[BLAKE3_LEN];
-    char *name, *mime, *job;
-};
-
 static void refuse_picture(struct http_req *req, const struct api_blob *b, const struct image_result *r)
 {
     bool passing = r->status == IMAGE_BUSY || r->status == IMAGE_NO_SPACE;
@@ -96,11 +90,12 @@ static void send_picture(struct http_req *req, const struct api_blob *b, const s
 static void on_picture(const struct image_result *r, void *arg)
 {
     struct api_wait *w = arg;
-    struct picture_wait x = *(struct picture_wait *)w->extra;
+    struct api_blob_kept x;
     struct api *a = w->a;
-    struct http_req *req = api_wait_end(w);
+    struct http_req *req;
 
-    x.b.hash = x.hash;
+    api_blob_take(&x, w);
+    req = api_wait_end(w);
     if (r->status == IMAGE_OK && req) {
         send_picture(req, &x.b, r);
     } else if (r->status == IMAGE_OK) {
@@ -110,21 +105,14 @@ static void on_picture(const struct image_result *r, void *arg)
     } else if (req) {
         refuse_picture(req, &x.b, r);
     }
-    free(x.name);
-    free(x.mime);
-    free(x.job);
+    api_blob_let_go(&x);
 }
 
 void picture_reply(struct api *a, struct http_req *req, const struct api_blob *b, int fd)
 {
     struct api_wait *w = api_wait_new(a, req);
-    struct picture_wait *x = xcalloc(1, sizeof(*x));
+    struct api_blob_kept *x = api_blob_keep(b);
 
-    x->b = *b;
-    x->b.name = x->name = xstrdup(b->name);
-    x->b.mime = x->mime = xstrdup_null(b->mime);
-    x->b.job = x->job = xstrdup_null(b->job);
-    memcpy(x->hash, b->hash, BLAKE3_LEN);
     w->extra = x;
     images_convert(a->d.images, x->hash, fd, &x->b.want, on_picture, w);
 }
