@@ -193,7 +193,6 @@ export class Tasks {
     }
 
     private heardUp(up: boolean): void {
-        if (this.following.size === 0) return
         this.emit(up ? 'connected' : 'disconnected', { url: this.base })
         if (up) for (const id of this.unsure) this.askFor(id)
         else void this.poll()
