@@ -198,5 +198,5 @@ export interface Mux {
 }
 
 export function connect(options: ConnectOptions = {}): Mux {
-    return new Session(options, new URL('..', import.meta.url).href)
+    return new Session({ ...options, url: options.url ?? new URL('..', import.meta.url) })
 }

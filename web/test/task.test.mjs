@@ -95,8 +95,9 @@ test('the oldest that have ended are forgotten first', () => {
         tasks.set(`t${i}`, fresh(`t${i}`))
         if (i % 2) tasks.get(`t${i}`).ended = true
     }
-    prune(tasks, 7)
+    assert.deepEqual(prune(tasks, 7), ['t1', 't3', 't5'])
     assert.deepEqual([...tasks.keys()], ['t0', 't2', 't4', 't6', 't7', 't8', 't9'])
-    prune(tasks, 2)
+    assert.deepEqual(prune(tasks, 2), ['t7', 't9', 't0', 't2', 't4'])
+    assert.deepEqual(prune(tasks, 2), [])
     assert.deepEqual([...tasks.keys()], ['t6', 't8'])
 })

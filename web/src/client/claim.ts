@@ -9,6 +9,8 @@ export interface Claim {
     id: string
     /** The id is this window's own. */
     ready: Promise<void>
+    /** Called when it has become so, with `id` as it is now. */
+    moved: Set<() => void>
 }
 
 const MINE = 250 // ms in which another window says that an id is its own
@@ -131,6 +133,7 @@ async function claim(c: Claim, own: Claimant, key: string): Promise<void> {
     } catch {
         // full: a reload makes it another window
     }
+    for (const fn of c.moved) fn()
 }
 
 /** This window's. A page that has the module twice has one id all the same. */
@@ -139,7 +142,7 @@ export function claimWindow(): Claim {
     const all = globalThis as { [name]?: Claim }
     if (all[name]) return all[name]
     const key = typeof window === 'object' ? storageKey() : 'comfymux.window'
-    const c: Claim = { id: session()?.getItem(key) ?? uuid(), ready: Promise.resolve() }
+    const c: Claim = { id: session()?.getItem(key) ?? uuid(), ready: Promise.resolve(), moved: new Set() }
     const own = new Claimant(c.id)
     c.ready = claim(c, own, key)
     all[name] = c

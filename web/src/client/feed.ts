@@ -41,7 +41,10 @@ export class Feed {
         this.election = new Election(uuid(), {
             post: (m) => this.post(m),
             lead: () => this.lead(),
-            follow: () => this.stopReading(),
+            follow: () => {
+                this.stopReading()
+                this.gap() // the other one may have told what was not heard here
+            },
         })
         if (typeof addEventListener !== 'function') return
         // A page that is left may be kept, and come back; meanwhile another window reads.

@@ -8,15 +8,15 @@ export interface Answer {
     retryAfter: number | null
 }
 
-/** Slow answers are given up, and asked for again, so that a connection that has died silently holds nothing up. */
-const PATIENCE = 60000
+/** What takes longer is given up, and asked for again, so that a connection that has died silently holds nothing up. */
+const PATIENCE = { GET: 20000, POST: 60000 }
 
 /** Asks; null: nobody answered (and the caller has not stopped it, which throws). */
 export async function ask(url: string, init: RequestInit = {}, signal?: AbortSignal): Promise<Answer | null> {
     check(signal)
     const stop = new AbortController()
     const pass = () => stop.abort()
-    const timer = setTimeout(pass, PATIENCE)
+    const timer = setTimeout(pass, PATIENCE[init.method === 'POST' ? 'POST' : 'GET'])
     signal?.addEventListener('abort', pass)
     try {
         const answer = await fetch(url, { cache: 'no-store', ...init, signal: stop.signal })

@@ -33,6 +33,12 @@ function fileOf(o: Record<string, unknown>): FileName | null {
     return filename === null ? null : { filename, subfolder: text(o.subfolder) ?? '', type: text(o.type) ?? 'output' }
 }
 
+/** `[<subfolder>/]<name>.<ext>[ [<type>]]`, as graphs name files. */
+function fileOfText(s: string): FileName | null {
+    const found = /^(?:([^?#:/][^?#:]*)\/)?([^?#:/]+\.\w{2,5})(?: \[(output|temp|input)\])?$/.exec(s)
+    return found && { filename: found[2]!, subfolder: found[1] ?? '', type: found[3] ?? 'output' }
+}
+
 function firstText(o: Record<string, unknown>, keys: string[], fits: (s: string) => boolean): string | null {
     for (const key of keys) {
         const value = text(o[key])
@@ -52,7 +58,9 @@ export function pick(v: unknown, depth = 0): Picked | null {
     if (typeof v === 'string') {
         const s = v.trim()
         if (s === '') return null
-        return isUuid(s) ? { id: s, url: null, file: null } : { id: null, url: s, file: null }
+        if (isUuid(s)) return { id: s, url: null, file: null }
+        const file = fileOfText(s)
+        return file ? { id: idOfFolder(file.subfolder), url: null, file } : { id: null, url: s, file: null }
     }
     if (Array.isArray(v)) return best(v, depth)
     if (!isObject(v)) return null

@@ -32,8 +32,8 @@ export class Session implements Mux {
     private readonly release: () => void
     private readonly listening = new Set<() => void>()
 
-    constructor(options: ConnectOptions, home: string) {
-        this.url = baseOf(options.url ?? home)
+    constructor(options: ConnectOptions & { url: string | URL }) {
+        this.url = baseOf(options.url)
         this.given = { windowId: options.windowId ?? '', clientId: options.clientId ?? null }
         this.claim = this.given.windowId === '' ? claimWindow() : null
         this.feed = feedOf(this.url)
@@ -41,7 +41,10 @@ export class Session implements Mux {
         this.tasks = mine.tasks
         this.release = mine.release
         this.images = new Images(this.url, this.tasks, (id) => this.waitForResult(id), this.closing.signal)
-        this.ready = this.claim ? this.claim.ready.then(() => this.tasks.moved()) : Promise.resolve()
+        this.ready = this.claim?.ready ?? Promise.resolve()
+        const moved = () => this.tasks.moved()
+        this.claim?.moved.add(moved)
+        this.closing.signal.addEventListener('abort', () => this.claim?.moved.delete(moved))
         Object.assign(globalThis, { debugMultiWindowServers: this.debugMultiWindowServers })
     }
 
@@ -56,10 +59,11 @@ export class Session implements Mux {
     readonly submit = async (prompt: Workflow, options: SubmitOptions = {}): Promise<string> => {
         await this.ready
         const signal = this.until(options.signal)
-        const release = this.feed.want() // so that nothing of the job is missed
+        const release = this.feed.want()
+        const heard = this.feed.isUp // then everything of the job is
         try {
             const id = await submit(this.url, prompt, options, { windowId: this.windowId, clientId: this.clientId }, signal)
-            this.registerWindowTask(id)
+            this.tasks.register(id, {}, this.clientId, heard)
             return id
         } finally {
             release()
@@ -78,7 +82,7 @@ export class Session implements Mux {
 
     readonly registerWindowTask = (promptId: string, task: Record<string, unknown> = {}): WindowTask => {
         if (!isUuid(promptId)) throw new MuxError('bad_request', 'a prompt id is a UUID in lower case')
-        return this.tasks.register(promptId, task, this.clientId)
+        return this.tasks.register(promptId, task, this.clientId, false)
     }
 
     readonly getWindowTask = (promptId: string): WindowTask | null => this.tasks.get(promptId)?.task ?? null

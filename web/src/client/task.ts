@@ -74,13 +74,15 @@ export function entriesOf(record: Record<string, unknown>): Entry[] {
 
 const MOST = 500 // tasks of a window
 
-/** The oldest that have ended go first. */
-export function prune(tasks: Map<string, Known>, most = MOST): void {
+/** The oldest that have ended go first. Gives the ids of those that went. */
+export function prune(tasks: Map<string, Known>, most = MOST): string[] {
+    const gone: string[] = []
     for (const wanted of [(k: Known) => k.ended, () => true])
         for (const [id, k] of tasks) {
-            if (tasks.size <= most) return
-            if (wanted(k)) tasks.delete(id)
+            if (tasks.size <= most) return gone
+            if (wanted(k) && tasks.delete(id)) gone.push(id)
         }
+    return gone
 }
 
 export const toText = (tasks: Map<string, Known>): string => JSON.stringify([...tasks.values()])

@@ -13,6 +13,7 @@ type Handlers = { [K in keyof MuxEvents]?: Set<(e: MuxEvents[K]) => void> }
 
 const EARLY = 300 // entries that are kept for tasks about to be registered
 const WITHOUT = 4000 // ms between questions while there is no stream
+const UNSEEN = 20000 // ms out of sight, after which it is asked how things stand
 
 const servers = new Map<string, Map<string, string>>() // by gateway: server names and URLs, as last heard
 
@@ -50,6 +51,12 @@ export class Tasks {
         addEventListener('pagehide', () => this.save(), { signal })
         addEventListener('pageshow', (e) => { if (e.persisted) this.askAll() }, { signal })
         addEventListener('online', () => this.askAll(), { signal })
+        // A page that was not seen may have been suspended.
+        let hidden = 0
+        if (typeof document === 'object') document.addEventListener('visibilitychange', () => {
+            if (document.visibilityState === 'hidden') hidden = Date.now()
+            else if (Date.now() - hidden > UNSEEN) this.askAll()
+        }, { signal })
     }
 
     close(): void {
@@ -74,7 +81,8 @@ export class Tasks {
         return name === null ? null : (this.names.get(name) ?? null)
     }
 
-    register(promptId: string, more: Record<string, unknown>, clientId: string): WindowTask {
+    /** heard: nothing of it can have been missed. */
+    register(promptId: string, more: Record<string, unknown>, clientId: string, heard: boolean): WindowTask {
         let k = this.known.get(promptId)
         this.here.add(promptId)
         if (!k) {
@@ -84,7 +92,7 @@ export class Tasks {
             }
             k = { task, at: 0, outputs: [], ended: false }
             this.known.set(promptId, k)
-            prune(this.known)
+            for (const id of prune(this.known)) this.unfollow(id)
         } else {
             const { promptId: _p, windowId: _w, serverName: _n, state: _s, attempt: _a, ...rest } = more
             Object.assign(k.task, rest)
@@ -93,7 +101,7 @@ export class Tasks {
         if (!k.ended) {
             this.follow(promptId)
             for (const e of this.early.filter((e) => e.data.job === promptId)) this.apply(k, e)
-            this.askFor(promptId)
+            if (!heard && !k.ended) this.askFor(promptId)
         }
         return k.task
     }
@@ -272,7 +280,7 @@ export class Tasks {
         try {
             session()?.setItem(this.key(), toText(this.known))
         } catch {
-            prune(this.known, this.known.size / 2) // no room: better fewer than none
+            for (const id of prune(this.known, this.known.size / 2)) this.unfollow(id) // no room: better fewer than none
         }
     }
 }
