@@ -1,12 +1,15 @@
 """/mux/client.js in a browser: the module that a page takes to use the whole fleet."""
+import contextlib
 import http.server
 import json
+import re
 import threading
 import urllib.request
 
 import graphs
 import pytest
-from browser import PIXEL, get, insecure, rgb, until
+import targets
+from browser import PIXEL, get, insecure, rgb
 
 EVENTS = ["state", "progress", "output", "end", "reset", "connected", "disconnected"]
 LISTEN = """events => {
@@ -287,36 +290,48 @@ def test_every_failure_has_its_name(fleet, tabs):
 
 
 class Site(http.server.BaseHTTPRequestHandler):
-    """An empty page of somebody else."""
+    """A site of somebody else; server.files are its files, and all else is an empty page."""
 
     def do_GET(self):
+        kind, text = self.server.files.get(self.path, ("text/html", "<!doctype html><title>elsewhere</title>"))
         self.send_response(200)
-        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Type", kind)
         self.end_headers()
-        self.wfile.write(b"<!doctype html><title>elsewhere</title>")
+        self.wfile.write(text.encode())
 
     def log_message(self, *_):
         pass
 
 
 @pytest.fixture
-def elsewhere():
+def site():
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Site)
+    server.files = {}
+    server.url = "http://127.0.0.1:%d" % server.server_port
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
-    yield "http://127.0.0.1:%d" % server.server_port
+    yield server
     server.shutdown()
     server.server_close()
     thread.join()
 
 
-def test_a_page_of_another_origin_works_if_it_is_listed_and_only_then(fleet, tabs, elsewhere):
-    tabs.expected.append("blocked by CORS policy|Failed to fetch dynamically imported module")
-    stranger = tabs.open(elsewhere)
-    assert stranger.evaluate("url => import(url + '/mux/client.js').catch(e => e.name)", fleet.url) == "TypeError"
-    fleet.gateway.reload({"cors": [elsewhere]})
+@contextlib.contextmanager
+def listed(fleet, origin):
+    """cors names this origin."""
+    fleet.gateway.reload({"cors": [origin]})
     try:
-        page = listening(tabs, fleet.url, page_url=elsewhere)
+        yield
+    finally:
+        fleet.gateway.reload({"cors": None})
+
+
+def test_a_page_of_another_origin_works_if_it_is_listed_and_only_then(fleet, tabs, site):
+    tabs.expected.append("blocked by CORS policy|Failed to fetch dynamically imported module")
+    stranger = tabs.open(site.url)
+    assert stranger.evaluate("url => import(url + '/mux/client.js').catch(e => e.name)", fleet.url) == "TypeError"
+    with listed(fleet, site.url):
+        page = listening(tabs, fleet.url, page_url=site.url)
         assert page.evaluate("mux.url") == fleet.url + "/"
         prompt = page.evaluate("g => mux.submit(g, {extraData: {note: 'x'}})", graphs.slow(steps=5, seconds=0.05, color=0x7090a0))
         page.wait_for_function("heard.some(e => e.event === 'connected')")
@@ -324,20 +339,33 @@ def test_a_page_of_another_origin_works_if_it_is_listed_and_only_then(fleet, tab
         url = page.evaluate("id => mux.getTaskBoundImageUrl(id)", prompt)
         assert url.startswith(fleet.url)
         # Shown first, which asks without an Origin: what is kept of that must not stand in the way of what is read afterwards.
-        page.evaluate("""url => new Promise((resolve, reject) => {
+        page.evaluate("""async url => {
             const image = new Image()
-            image.onload = resolve
-            image.onerror = reject
             image.src = url
-        })""", url)
+            await image.decode()
+        }""", url)
         assert page.evaluate(PIXEL, url) == rgb(0x7090a0)
         page.wait_for_function("heard.some(e => e.event === 'end')")
         assert fleet.job(prompt)["window_id"] == page.evaluate("mux.windowId")
         assert page.evaluate("debugMultiWindowServers()")
-    finally:
-        fleet.gateway.reload({"cors": None})
     got = page.evaluate(FAULT, ["submit", graphs.save(), {"timeout": 0}])
     assert (got["code"], got["status"]) == ("unreachable", None)
+
+
+def test_the_example_of_the_documentation(fleet, tabs, site):
+    text = (targets.ROOT / "docs" / "javascript.md").read_text()
+    example = re.search(r"```html\n(.*?)```", text, re.S).group(1)
+    site.files["/"] = ("text/html", example.replace("http://127.0.0.1:8280", fleet.url))
+    site.files["/workflow_api.json"] = ("application/json", json.dumps(graphs.slow(steps=20, seconds=0.05, color=0x5080f0)))
+    with listed(fleet, site.url):
+        page = tabs.open(site.url)
+        page.click("button")
+        page.wait_for_function("document.images[0].naturalWidth > 0")
+        assert page.evaluate(PIXEL, page.evaluate("document.images[0].src")) == rgb(0x5080f0)
+        assert page.inner_text("p").startswith("collecting on s") and page.evaluate("document.querySelector('progress').max") == 20
+        site.files["/workflow_api.json"] = ("application/json", json.dumps(graphs.fail("boom")))
+        page.click("button")
+        page.wait_for_function("document.querySelector('p').textContent.startsWith('execution_error: ')")
 
 
 # ---- the module that checks a gateway --------------------------------------------------------------------------
