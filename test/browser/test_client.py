@@ -420,6 +420,17 @@ def test_runAllTests_in_two_windows_with_a_server_dying(fleet, tabs):
     assert sum(kind == "table" for _, kind, _ in tabs.said) >= 2
 
 
+def test_runAllTests_with_a_real_server(tabs):
+    """What it submits runs on any ComfyUI."""
+    try:
+        with targets.real() as servers, targets.in_front_of(servers) as front:
+            page = tabs.open(front.url + "/healthz")
+            table = page.evaluate("async url => (await import(url + '/mux/selftest.js')).runAllTests()", front.url)
+            assert all(row["passed"] for row in table), json.dumps(table, indent=1)
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
+
+
 def test_runAllTests_says_what_is_wrong(fleet, tabs):
     """A gateway that mixes two images up must not pass."""
     page = tabs.open(fleet.url + "/healthz")
