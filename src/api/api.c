@@ -343,6 +343,9 @@ static void put_cors(struct api *a, struct http_req *req)
 {
     const char *origin = http_req_header(req, "Origin");
 
+    /* Also without an Origin: a picture that was shown by <img> and kept must not be what a script is given. */
+    if (a->cfg.cors && a->cfg.cors[0])
+        http_set(req, "Vary", "Origin");
     if (origin == NULL)
         return;
     for (const char *const *c = a->cfg.cors; c && *c; c++) {
@@ -354,7 +357,6 @@ static void put_cors(struct api *a, struct http_req *req)
             req, "Access-Control-Allow-Headers",
             "Content-Type, Authorization, Comfy-User, Idempotency-Key, Last-Event-ID, X-Comfymux-Window");
         http_set(req, "Access-Control-Expose-Headers", "Content-Disposition, Retry-After");
-        http_set(req, "Vary", "Origin");
         return;
     }
 }

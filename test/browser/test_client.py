@@ -364,6 +364,8 @@ def test_a_page_of_another_origin_works_if_it_is_listed_and_only_then(fleet, tab
         url = page.evaluate("id => mux.getTaskBoundImageUrl(id)", prompt)
         assert url.startswith(fleet.url)
         # Shown first, which asks without an Origin: what is kept of that must not stand in the way of what is read afterwards.
+        with urllib.request.urlopen(url) as answer:
+            assert "Origin" in answer.headers.get_all("Vary", [])
         page.evaluate("""async url => {
             const image = new Image()
             image.src = url
