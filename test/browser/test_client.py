@@ -276,6 +276,21 @@ def test_what_happened_while_the_network_was_away_is_told(fleet, tabs):
         assert resumed
 
 
+def test_all_is_told_where_the_stream_never_comes(fleet, tabs):
+    """Behind a proxy that holds it back, and in a browser that lacks what windows talk over."""
+    tabs.context.route("**/mux/v1/events*", lambda route: route.abort())
+    tabs.context.add_init_script("delete globalThis.BroadcastChannel; delete Navigator.prototype.locks")
+    page = listening(tabs, fleet.url)
+    assert page.evaluate("typeof BroadcastChannel + typeof navigator.locks") == "undefinedundefined"
+    prompt = page.evaluate("g => mux.submit(g)", graphs.slow(steps=5, seconds=0.05, color=0x305070))
+    assert page.evaluate(PIXEL, page.evaluate("id => mux.getTaskBoundImageUrl(id)", prompt)) == rgb(0x305070)
+    all_told(fleet, page, prompt)
+    other = page.evaluate("g => mux.submit(g)", graphs.save("unwatched"))  # nobody waits for its result
+    all_told(fleet, page, other)
+    assert page.evaluate("id => mux.getTaskBoundServer(id)", other) == fleet.servers[ran_on(fleet, other)].url
+    assert not heard(page, "connected")
+
+
 def test_every_failure_has_its_name(fleet, tabs):
     page = listening(tabs, fleet.url)
 
