@@ -167,11 +167,19 @@ def test_a_duplicated_tab_is_another_window_and_a_reload_is_not(fleet, tabs, kin
     assert one.evaluate("isSecureContext && 'locks' in navigator") == (kind == "trusted")
     name = one.evaluate("mux.windowId")
     prompt = one.evaluate("g => mux.submit(g)", graphs.slow(steps=4, seconds=0.05, prefix="dup"))
+    one.evaluate("""() => new Promise(resolve => {
+        const frame = document.createElement('iframe')
+        frame.onload = resolve
+        frame.src = '/healthz'
+        document.body.append(frame)
+    })""")
+    tabs.connect(one.frames[1], url)  # shares the storage of its window, and is a window of its own
+    assert one.frames[1].evaluate("mux.windowId") != name and one.evaluate("mux.windowId") == name
     with one.expect_popup() as popup:
         one.evaluate("() => { window.open(location.href) }")  # takes a copy of the storage along
     two = popup.value
     two.wait_for_load_state()
-    assert two.evaluate("sessionStorage.length") == one.evaluate("sessionStorage.length")
+    assert two.evaluate("sessionStorage.getItem('comfymux.window')") == name
     tabs.connect(two, url)
     assert two.evaluate("mux.windowId") != name
     assert two.evaluate("id => mux.getWindowTask(id)", prompt) is None
