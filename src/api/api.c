@@ -270,6 +270,14 @@ static char *path_normal(const char *s)
     return path;
 }
 
+bool api_takes_gzip(const struct http_req *req)
+{
+    const char *accept = http_req_header(req, "Accept-Encoding"),
+               *at = accept ? strstr(accept, "gzip") : NULL;
+
+    return at && strncmp(at + 4, ";q=0", 4) != 0;
+}
+
 bool api_path_is_plain(const char *path)
 {
     size_t n = strlen(path);

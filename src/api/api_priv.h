@@ -108,6 +108,9 @@ void api_load(struct api *a, struct http_req *req, const char *id, uint32_t part
 /* Query value, decoded; NULL if absent. The caller frees. */
 char *api_query(const struct http_req *req, const char *key);
 
+/* May the answer be compressed? */
+bool api_takes_gzip(const struct http_req *req);
+
 bool api_any_usable(struct api *a);
 /* The feature flags that this gateway can honour everywhere: GET /features, and the answer to feature_flags. */
 void api_put_features(struct api *a, struct buf *b);

@@ -25,6 +25,8 @@ api_route_cb mux_get_servers, mux_get_server, mux_post_servers, mux_delete_serve
     mux_post_resume;
 /* mux_health.c */
 api_route_cb mux_get_healthz, mux_get_readyz, mux_get_windows;
+/* mux_page.c */
+api_route_cb mux_get_page, mux_get_page_root;
 /* mux_metrics.c */
 api_route_cb mux_get_metrics;
 

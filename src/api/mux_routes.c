@@ -25,6 +25,9 @@ const struct api_route mux_routes[] = {
     {"DELETE", "/mux/v1/servers/{name}", API_CHANGES, mux_delete_server, "remove a server"},
     {"POST", "/mux/v1/servers/{name}/drain", API_CHANGES, mux_post_drain, "give a server no new work"},
     {"POST", "/mux/v1/servers/{name}/resume", API_CHANGES, mux_post_resume, "give it work again"},
+    {"GET", "/mux", 0, mux_get_page_root, "to the page"},
+    {"GET", "/mux/", 0, mux_get_page, "the web page"},
+    {"GET", "/mux/{file}", 0, mux_get_page, "its files; client.js, the JavaScript module"},
     {"GET", "/mux/v1/windows", 0, mux_get_windows, "the browser windows seen, and their jobs"},
     {NULL, NULL, 0, NULL, NULL},
 };

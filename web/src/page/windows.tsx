@@ -1,0 +1,3 @@
+export function Windows() {
+    return <div class="page" />
+}
