@@ -340,24 +340,32 @@ static bool origin_allowed(struct api *a, const struct http_req *req)
     return at && strcasecmp(at + 3, host) == 0;
 }
 
+/* An answer that does not say for whom it was is not given to others by caches: one without these fields would keep out the page
+ * that is allowed to have it. */
 static void put_cors(struct api *a, struct http_req *req)
 {
-    const char *origin = http_req_header(req, "Origin");
+    const char *origin = http_req_header(req, "Origin"), *allowed = NULL;
 
-    if (origin == NULL)
+    if (a->cfg.cors == NULL || a->cfg.cors[0] == NULL)
         return;
-    for (const char *const *c = a->cfg.cors; c && *c; c++) {
-        if (strcmp(*c, "*") != 0 && strcasecmp(*c, origin) != 0)
-            continue;
-        http_set(req, "Access-Control-Allow-Origin", strcmp(*c, "*") == 0 ? "*" : origin);
-        http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
-        http_set(
-            req, "Access-Control-Allow-Headers",
-            "Content-Type, Authorization, Comfy-User, Idempotency-Key, Last-Event-ID, X-Comfymux-Window");
-        http_set(req, "Access-Control-Expose-Headers", "Content-Disposition, Retry-After");
+    for (const char *const *c = a->cfg.cors; *c && allowed == NULL; c++)
+        if (strcmp(*c, "*") == 0)
+            allowed = "*";
+        else if (origin && strcasecmp(*c, origin) == 0)
+            allowed = origin;
+    if (allowed == NULL || strcmp(allowed, "*") != 0)
         http_set(req, "Vary", "Origin");
+    if (origin == NULL || allowed == NULL)
         return;
-    }
+    http_set(req, "Access-Control-Allow-Origin", allowed);
+    http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
+    http_set(req, "Access-Control-Allow-Headers",
+             "Content-Type, Authorization, Comfy-User, Idempotency-Key, If-None-Match, Last-Event-ID, Range, "
+             "X-Comfymux-Window");
+    http_set(req, "Access-Control-Expose-Headers",
+             "Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After");
+    if (http_req_method(req) == HTTP_OPTIONS)
+        http_set(req, "Access-Control-Max-Age", "600");
 }
 
 /* Reading what is not in the table: the frontend's own files, then whatever the primary server has (extensions,
