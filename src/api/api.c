@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "api/mux_feed.h"
+#include "api/mux_recent.h"
 #include "api/native.h"
 #include "api/static.h"
 #include "api/windows.h"
@@ -339,24 +340,32 @@ static bool origin_allowed(struct api *a, const struct http_req *req)
     return at && strcasecmp(at + 3, host) == 0;
 }
 
+/* An answer that does not say for whom it was is not given to others by caches: one without these fields would keep out the page
+ * that is allowed to have it. */
 static void put_cors(struct api *a, struct http_req *req)
 {
-    const char *origin = http_req_header(req, "Origin");
+    const char *origin = http_req_header(req, "Origin"), *allowed = NULL;
 
-    if (origin == NULL)
+    if (a->cfg.cors == NULL || a->cfg.cors[0] == NULL)
         return;
-    for (const char *const *c = a->cfg.cors; c && *c; c++) {
-        if (strcmp(*c, "*") != 0 && strcasecmp(*c, origin) != 0)
-            continue;
-        http_set(req, "Access-Control-Allow-Origin", strcmp(*c, "*") == 0 ? "*" : origin);
-        http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
-        http_set(
-            req, "Access-Control-Allow-Headers",
-            "Content-Type, Authorization, Comfy-User, Idempotency-Key, Last-Event-ID, X-Comfymux-Window");
-        http_set(req, "Access-Control-Expose-Headers", "Content-Disposition, Retry-After");
+    for (const char *const *c = a->cfg.cors; *c && allowed == NULL; c++)
+        if (strcmp(*c, "*") == 0)
+            allowed = "*";
+        else if (origin && strcasecmp(*c, origin) == 0)
+            allowed = origin;
+    if (allowed == NULL || strcmp(allowed, "*") != 0)
         http_set(req, "Vary", "Origin");
+    if (origin == NULL || allowed == NULL)
         return;
-    }
+    http_set(req, "Access-Control-Allow-Origin", allowed);
+    http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
+    http_set(req, "Access-Control-Allow-Headers",
+             "Content-Type, Authorization, Comfy-User, Idempotency-Key, If-None-Match, Last-Event-ID, Range, "
+             "X-Comfymux-Window");
+    http_set(req, "Access-Control-Expose-Headers",
+             "Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After");
+    if (http_req_method(req) == HTTP_OPTIONS)
+        http_set(req, "Access-Control-Max-Age", "600");
 }
 
 /* Reading what is not in the table: the frontend's own files, then whatever the primary server has (extensions,
@@ -429,6 +438,7 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
 
     mux_count_change(&a->counts, job->s, from);
     mux_count_time(&a->counts, job->s, from, job->from_at);
+    recents_on_change(a->recents, job->s, from);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
     feed_poke(a->feed);
@@ -493,6 +503,8 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
     a->windows = windows_new(d->clock);
     a->feed = feed_new(d->store);
+    a->recents = recents_new();
+    a->started_mono = d->clock->mono_ms(d->clock);
     buf_free(&features);
     return a;
 }
@@ -531,6 +543,7 @@ void api_free(struct api **ap)
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);
+    recents_free(&a->recents);
     config_drop(&a->cfg);
     free(a);
     *ap = NULL;
