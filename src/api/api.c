@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "api/mux_feed.h"
+#include "api/mux_recent.h"
 #include "api/native.h"
 #include "api/static.h"
 #include "api/windows.h"
@@ -429,6 +430,7 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
 
     mux_count_change(&a->counts, job->s, from);
     mux_count_time(&a->counts, job->s, from, job->from_at);
+    recents_on_change(a->recents, job->s, from);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
     feed_poke(a->feed);
@@ -493,6 +495,8 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
     a->windows = windows_new(d->clock);
     a->feed = feed_new(d->store);
+    a->recents = recents_new();
+    a->started_mono = d->clock->mono_ms(d->clock);
     buf_free(&features);
     return a;
 }
@@ -531,6 +535,7 @@ void api_free(struct api **ap)
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);
+    recents_free(&a->recents);
     config_drop(&a->cfg);
     free(a);
     *ap = NULL;

@@ -42,6 +42,8 @@ struct api {
     struct hub *hub;
     struct windows *windows;
     struct feed *feed;
+    struct recents *recents; /* mux_recent.h */
+    int64_t started_mono;    /* ms */
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */

@@ -4,6 +4,8 @@
 #include "api/windows.h"
 
 #define SERVERS "/mux/v1/servers"
+#define NO_STATS                                                                                             \
+    "\"stats\": {\"successes\": 0, \"failures\": 0, \"fences\": 0, \"restarts\": 0, \"questions\": 0}"
 
 /* --- servers --- */
 
@@ -15,13 +17,22 @@ static void test_servers(void **state)
     rig_submit(g, ID(2)); /* waits */
     assert_int_equal(GET(g, SERVERS), 200);
     assert_string_equal(
-        g->body, "{\"servers\": [{\"name\": \"gpu0\", \"url\": \"http://10.0.0.5:8188\", \"state\": \"up\", "
-                 "\"reason\": null, \"depth\": 1, \"tags\": [\"big\"], \"running\": [\"" ID(
-                     1) "\"], \"queue\": 3, "
-                        "\"version\": \"0.3.64\", \"nodes\": 700}, {\"name\": \"gpu1\", \"url\": "
-                        "\"http://10.0.0.6:8188\", \"state\": \"down\", \"reason\": \"connection refused\", "
-                        "\"depth\": 2, "
-                        "\"tags\": [], \"running\": [], \"queue\": null, \"version\": null, \"nodes\": 0}]}");
+        g->body,
+        "{\"servers\": [{\"name\": \"gpu0\", \"url\": \"http://10.0.0.5:8188\", \"state\": \"up\", "
+        "\"reason\": null, \"depth\": 1, \"tags\": [\"big\"], \"running\": [\"" ID(
+            1) "\"], \"jobs\": [{\"id\": \"" ID(1) "\", \"state\": \"dispatching\", \"progress\": "
+                                                   "{\"value\": 0, \"max\": 0, \"node\": null}, "
+                                                   "\"started_at\": null}], \"queue\": 3, "
+                                                   "\"version\": \"0.3.64\", \"nodes\": 700, \"last_seen\": "
+                                                   "1699999999960, " NO_STATS
+                                                   ", \"recent\": null}, {\"name\": \"gpu1\", \"url\": "
+                                                   "\"http://10.0.0.6:8188\", \"state\": \"down\", "
+                                                   "\"reason\": \"connection refused\", "
+                                                   "\"depth\": 2, "
+                                                   "\"tags\": [], \"running\": [], \"jobs\": [], \"queue\": "
+                                                   "null, \"version\": null, "
+                                                   "\"nodes\": 0, \"last_seen\": null, " NO_STATS
+                                                   ", \"recent\": null}]}");
     g->reg.n = 0;
     assert_int_equal(GET(g, SERVERS), 200);
     assert_string_equal(g->body, "{\"servers\": []}");

@@ -14,6 +14,7 @@
 #include "store/store_sqlite.h"
 
 #define WORKERS 2
+#define LOG_KEPT ((size_t)512 << 10) /* bytes of lines about jobs, for pages that ask */
 
 /* --- signals --- */
 
@@ -284,6 +285,7 @@ static int serve_run(const struct serve_flags *f)
     }
     raise_descriptors();
     log_setup((enum log_level)s.cfg.log.level, (enum log_format)s.cfg.log.format);
+    log_keep(LOG_KEPT);
     if (serve_open(&s, &e) < 0 || serve_listen(&s, &e) < 0) {
         cli_error("serve", "%s", e.msg);
         s.status = CLI_FAILED;

@@ -109,7 +109,8 @@ struct caps {
     int64_t asked_at, took_ms;
     struct bytes *stats;
     bool stats_fetching;
-    int64_t stats_at;
+    int64_t stats_at;   /* when it was asked for them last */
+    int64_t stats_came; /* when they came; 0: they are from the store */
     char version[48];
 };
 

@@ -88,5 +88,7 @@ const char *registry_primary(struct registry *r);
 /* Last GET /system_stats of the server, JSON, or NULL; refreshed when the link opens and at most every 10 s
  * on asking. Valid until the next loop turn: bytes_ref() to keep. */
 struct bytes *registry_system_stats(struct registry *r, const char *name);
+/* The same as it was fetched last, and the server is asked for nothing. *ago: ms since it said so; -1: in an earlier run. */
+struct bytes *registry_last_stats(struct registry *r, const char *name, int64_t *ago);
 
 #endif

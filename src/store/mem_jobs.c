@@ -311,12 +311,22 @@ static bool list_matches(const struct store_filter *f, const struct mem_job *j)
            same(f->window_id, s->window_id) && same(f->server, s->server);
 }
 
+static bool list_has_kind(const struct store_filter *f, const struct job_record *rec)
+{
+    for (size_t i = 0; i < rec->n_outputs; i++)
+        if (rec->outputs[i].attempt == rec->s.attempt && rec->outputs[i].kind &&
+            strcmp(rec->outputs[i].kind, f->kind) == 0)
+            return true;
+    return false;
+}
+
 enum store_status mem_list(struct mem_store *m, struct req *r)
 {
     const struct store_filter *f = &r->in.list;
     struct mem_job **v = f->in_history ? m->finished.v : m->order.v;
     size_t n = f->in_history ? m->finished.n : m->order.n;
-    int64_t skip = f->offset, last = 0;
+    int64_t skip = f->kind ? 0 : f->offset, last = 0, seen = 0;
+    int look = f->kind && f->look > f->limit ? f->look : f->limit;
 
     r->out.list.rows = xcalloc((size_t)f->limit, sizeof(struct job_record *));
     for (size_t i = 0; i < n; i++) {
@@ -326,6 +336,14 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
         if (f->after && (f->oldest_first ? at <= f->after : at >= f->after))
             continue;
         if (!list_matches(f, j) || skip-- > 0)
+            continue;
+        if (look == 0) {
+            r->out.list.next = seen;
+            break;
+        }
+        look--;
+        seen = at;
+        if (f->kind && !list_has_kind(f, j->rec))
             continue;
         if (r->out.list.n == (size_t)f->limit) {
             r->out.list.next = last;
