@@ -127,7 +127,6 @@ export function Jobs() {
                     keyOf={(j) => j.peek().id}
                     render={(j) => <JobRow job={j} />}
                     onEnd={() => void list.more()}
-                    prepended={list.prepended.value}
                 />
             )}
         </div>

@@ -16,6 +16,7 @@ const PAGE = 200
 const HEAD = 100
 const HEAD_PAGES = 10 // past that many new jobs at once the list begins anew
 const PAUSE = 400 // ms between two looks at the head
+const AGAIN = 3000 // ms until a page that could not be read is asked for again
 
 function query(f: Filter): string {
     const q = new URLSearchParams({ view: 'brief' })
@@ -38,8 +39,6 @@ export class JobList {
     readonly complete = signal(false)
     readonly loading = signal(false)
     readonly error = signal<ApiError | null>(null)
-    /** How many were put before the others since the beginning: for who looks at a place in the list. */
-    readonly prepended = signal(0)
 
     private readonly byId = new Map<string, Signal<JobBrief>>()
     private readonly query: string
@@ -51,6 +50,8 @@ export class JobList {
     private headWanted = false
     private headBusy = false
     private staleTimer = 0
+    private retryTimer = 0
+    private turn = 0 // counts beginnings
 
     constructor(private readonly filter: Filter) {
         this.query = query(filter)
@@ -63,36 +64,58 @@ export class JobList {
         this.abort.abort()
         clearTimeout(this.headTimer)
         clearTimeout(this.staleTimer)
+        clearTimeout(this.retryTimer)
     }
 
     /** The next page, if there is one. */
     async more(): Promise<void> {
         if (this.loading.value || this.complete.value) return
+        const turn = this.turn
+        clearTimeout(this.retryTimer)
         this.loading.value = true
         try {
-            const from = this.next === null ? '' : `&after=${encodeURIComponent(this.next)}`
-            const got = await get<Listing>(`/mux/v1/jobs?${this.query}&limit=${PAGE}${from}`, this.abort.signal)
-            batch(() => {
-                this.next = got.next
-                this.complete.value = got.next === null
-                this.jobs.value = [...this.jobs.value, ...this.admit(got.jobs)]
-                this.error.value = null
-            })
+            // A page can be empty and not the last: the gateway looks through a bounded number of jobs for a kind.
+            for (let found = 0; found === 0 && !this.complete.peek(); ) {
+                const from = this.next === null ? '' : `&after=${encodeURIComponent(this.next)}`
+                const got = await get<Listing>(`/mux/v1/jobs?${this.query}&limit=${PAGE}${from}`, this.abort.signal)
+                if (turn !== this.turn) return // begun anew meanwhile
+                found = got.jobs.length
+                batch(() => {
+                    this.next = got.next
+                    this.complete.value = got.next === null
+                    this.jobs.value = [...this.jobs.value, ...this.admit(got.jobs)]
+                    this.error.value = null
+                })
+            }
         } catch (e) {
-            if (!this.abort.signal.aborted) this.error.value = e as ApiError
+            if (this.abort.signal.aborted || turn !== this.turn) return
+            this.error.value = e as ApiError
+            this.retryTimer = window.setTimeout(() => void this.more(), AGAIN)
         } finally {
-            this.loading.value = false
+            if (turn === this.turn) this.loading.value = false
+        }
+    }
+
+    /** The full record of a job that is in the list, with all its outputs. */
+    async whole(id: string): Promise<void> {
+        try {
+            const job = await get<Job>(jobPath(id), this.abort.signal)
+            const s = this.byId.get(id)
+            if (s) s.value = job
+        } catch {
+            // it stays as it is
         }
     }
 
     /** Asks again for all that is shown. */
     restart(): void {
+        this.turn++
         batch(() => {
+            this.loading.value = false
             this.byId.clear()
             this.jobs.value = []
             this.next = null
             this.complete.value = false
-            this.prepended.value = 0
         })
         void this.more()
     }
@@ -120,7 +143,7 @@ export class JobList {
         }
         const s = this.byId.get(e.job)
         if (!s) {
-            if (e.kind === 'state' || e.kind === 'end') this.lookAtHead()
+            if ((e.kind === 'state' || e.kind === 'end') && this.wants(e.state)) this.lookAtHead()
             return
         }
         const job = s.peek()
@@ -129,7 +152,7 @@ export class JobList {
         } else if (e.kind === 'output') {
             this.refresh(e.job)
         } else {
-            if (this.filter.state.length && !this.filter.state.includes(e.state)) {
+            if (!this.wants(e.state)) {
                 this.drop(e.job)
                 return
             }
@@ -145,6 +168,10 @@ export class JobList {
             }
             if (ENDED.includes(e.state)) this.refresh(e.job) // outputs, the error's words
         }
+    }
+
+    private wants(state: State): boolean {
+        return this.filter.state.length === 0 || this.filter.state.includes(state)
     }
 
     private drop(id: string): void {
@@ -171,6 +198,7 @@ export class JobList {
                 const got = await get<Listing>(`/mux/v1/jobs?${this.query}&limit=${HEAD}${after}`, this.abort.signal)
                 const known = got.jobs.filter((j) => this.byId.has(j.id)).length
                 if (page === HEAD_PAGES) {
+                    if (fresh.length === 0) return
                     this.restart()
                     return
                 }
@@ -191,14 +219,10 @@ export class JobList {
     private putFirst(fresh: Signal<JobBrief>[]): void {
         const old = this.jobs.peek()
         const newest = old[0]?.peek().created_at ?? 0
-        const above = fresh.filter((s) => s.peek().created_at >= newest).length
         const all = [...fresh, ...old]
 
-        if (above < fresh.length) all.sort((a, b) => b.peek().created_at - a.peek().created_at)
-        batch(() => {
-            this.jobs.value = all
-            this.prepended.value += above
-        })
+        if (fresh.some((s) => s.peek().created_at < newest)) all.sort((a, b) => b.peek().created_at - a.peek().created_at)
+        this.jobs.value = all
     }
 
     private refresh(id: string): void {

@@ -134,18 +134,22 @@ export function Empty({ children }: { children: ComponentChildren }) {
 /** A window in front of the page; Escape and its button close it. */
 export function Dialog(props: { title: string; onClose: () => void; children: ComponentChildren; wide?: boolean }) {
     const ref = useRef<HTMLDialogElement>(null)
+    const gone = useRef(false)
     const id = useId()
     useEffect(() => {
         const d = ref.current
         if (d && !d.open) d.showModal()
-        return () => d?.close()
+        return () => {
+            gone.current = true // its event comes later
+            d?.close()
+        }
     }, [])
     return (
         <dialog
             ref={ref}
             class={props.wide ? 'dialog is-wide' : 'dialog'}
             aria-labelledby={id}
-            onClose={props.onClose}
+            onClose={() => gone.current || props.onClose()}
             onClick={(e) => e.target === ref.current && ref.current?.close()}
         >
             <header>

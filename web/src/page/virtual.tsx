@@ -14,8 +14,6 @@ export interface VirtualProps<T> {
     render: (item: T, index: number) => ComponentChildren
     /** Called when the end comes into sight. */
     onEnd?: () => void
-    /** Grows when items are put before the others: who has scrolled stays where they look. */
-    prepended?: number
     label: string
     class?: string
     footer?: ComponentChildren
@@ -40,12 +38,23 @@ export function Virtual<T>(p: VirtualProps<T>) {
     const box = useRef<HTMLDivElement>(null)
     const columns = p.columns ?? 1
     const [view, setView] = useState({ top: 0, height: 800 })
-    const before = useRef(p.prepended ?? 0)
+    const latest = useRef(p)
+    const anchor = useRef<{ key: string; above: number } | null>(null)
     const rows = Math.ceil(p.items.length / columns)
+
+    const remember = () => {
+        const { items, rowHeight, columns: n = 1, keyOf } = latest.current
+        const top = box.current!.scrollTop
+        const item = top > rowHeight / 2 ? items[Math.floor(top / rowHeight) * n] : undefined
+        anchor.current = item === undefined ? null : { key: keyOf(item), above: top % rowHeight }
+    }
 
     useLayoutEffect(() => {
         const el = box.current!
-        const look = () => setView((v) => (v.top === el.scrollTop && v.height === el.clientHeight ? v : { top: el.scrollTop, height: el.clientHeight }))
+        const look = () => {
+            remember()
+            setView((v) => (v.top === el.scrollTop && v.height === el.clientHeight ? v : { top: el.scrollTop, height: el.clientHeight }))
+        }
         const seen = new ResizeObserver(look)
         look()
         seen.observe(el)
@@ -56,12 +65,16 @@ export function Virtual<T>(p: VirtualProps<T>) {
         }
     }, [])
 
+    // Who has scrolled stays at the item they look at, whatever comes or goes above it; at the top what is new is seen.
     useLayoutEffect(() => {
         const el = box.current!
-        const fresh = (p.prepended ?? 0) - before.current
-        before.current = p.prepended ?? 0
-        if (fresh > 0 && el.scrollTop > p.rowHeight / 2) el.scrollTop += (fresh / columns) * p.rowHeight
-    }, [p.prepended])
+        const was = anchor.current
+        const at = was ? p.items.findIndex((item) => p.keyOf(item) === was.key) : -1
+        latest.current = p
+        if (was && at >= 0) el.scrollTop = Math.floor(at / columns) * p.rowHeight + was.above
+        else remember()
+    }, [p.items, columns, p.rowHeight])
+
 
     const first = Math.max(0, Math.floor(view.top / p.rowHeight) - MORE)
     const last = Math.min(rows, Math.ceil((view.top + view.height) / p.rowHeight) + MORE)
