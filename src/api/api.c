@@ -120,12 +120,14 @@ struct json_wait {
     api_json_cb *cb;
 };
 
-static void body_bad(struct http_req *req, bool native, const struct err *e)
+static void body_bad(struct http_req *req, bool native, struct err *e)
 {
-    if (native)
+    if (native) {
         api_native_error(req, 400, "invalid_json", "The request body is not valid JSON", e->msg);
-    else
+    } else {
+        err_wrap(e, "the body is not JSON");
         api_error(req, 400, "bad_request", e->msg, NULL);
+    }
 }
 
 static void on_body(struct http_req *req, struct bytes *body, void *arg)

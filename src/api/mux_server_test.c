@@ -68,6 +68,12 @@ static void test_times(void **state)
     recents_on_change(r, job(6, "b", JOB_SUCCEEDED, 6700), JOB_COLLECTING);
     assert_recent(r, "b", 1, 700, 700);
     assert_recent(r, "a", 3, 100, 200);
+    recents_on_change(r, job(6, "b", JOB_SUCCEEDED, 6900), JOB_COLLECTING); /* it is done with */
+    recents_on_change(r, job(8, "b", JOB_DISPATCHING, 1000), JOB_QUEUED);
+    recents_on_change(r, job(8, "b", JOB_QUEUED, 2000), JOB_DISPATCHING);
+    recents_on_change(r, job(8, "b", JOB_SUCCEEDED, 3000),
+                      JOB_COLLECTING); /* when that one began was not seen */
+    assert_recent(r, "b", 1, 700, 700);
     /* the clock was set back */
     recents_on_change(r, job(7, "c", JOB_DISPATCHING, 1000), JOB_QUEUED);
     recents_on_change(r, job(7, "c", JOB_SUCCEEDED, 400), JOB_COLLECTING);

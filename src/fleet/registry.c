@@ -669,7 +669,7 @@ static void on_change_stored(enum store_status st, void *arg)
             change_apply(c);
         change_end(c, REGISTRY_OK, "");
     } else if (st == STORE_EXISTS) {
-        change_end(c, REGISTRY_EXISTS, "the name is in use");
+        change_end(c, REGISTRY_EXISTS, "name is in use: a server of this name is there already");
     } else {
         change_end(c, REGISTRY_FAILED, st == STORE_FULL ? "the store is full" : "the store failed");
     }
@@ -690,9 +690,9 @@ void registry_add(struct registry *r, const struct registry_entry *in, registry_
     c->tags = xstrdup(in->tags ? in->tags : "[]");
     c->x.in.tags = c->tags;
     if (registry_find(r, c->x.name)) {
-        change_refuse(c, REGISTRY_EXISTS, "the name is in use");
+        change_refuse(c, REGISTRY_EXISTS, "name is in use: a server of this name is there already");
     } else if ((there = server_at(r, c->x.place)) != NULL) {
-        snprintf(why, sizeof(why), "server %s has this url", there->name);
+        snprintf(why, sizeof(why), "url is that of server %s", there->name);
         change_refuse(c, REGISTRY_EXISTS, why);
     } else if (r->n_servers >= SERVERS_MAX || need_tls(r, c->x.url, &e) < 0) {
         change_refuse(c, REGISTRY_BAD, r->n_servers >= SERVERS_MAX ? "there are too many servers" : e.msg);

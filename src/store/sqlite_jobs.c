@@ -500,7 +500,7 @@ struct job_record *sql_job_load(struct db *db, sqlite3_stmt *row, uint32_t parts
     rec->retry_of = col_str(row, 20);
     load_summary(db, row, &rec->s);
     load_docs(db, seq, parts, rec);
-    if (parts & (JOB_PART_ATTEMPTS | JOB_PART_ERROR))
+    if ((parts & (JOB_PART_ATTEMPTS | JOB_PART_ERROR)) && rec->s.code != JOB_OK)
         load_error(db, seq, rec);
     if (parts & JOB_PART_ATTEMPTS)
         load_attempts(db, seq, rec);
