@@ -45,6 +45,7 @@ struct api {
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
+    struct shared *asked;                   /* what servers are being asked for clients (shared.h) */
     bool draining;
 };
 
@@ -89,6 +90,8 @@ void api_error(struct http_req *req, int status, const char *code, const char *m
 /* The native shape {"error":{"type","message","details","extra_info":{}},"node_errors":{}}. */
 void api_native_error(struct http_req *req, int status, const char *type, const char *message,
                       const char *details);
+/* 404, as a server says it of a file that its pages do not have. */
+void api_not_there(struct http_req *req);
 /* The buffer as application/json; charset=utf-8; it is emptied. */
 void api_reply_json(struct http_req *req, int status, struct buf *b);
 
