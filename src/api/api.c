@@ -6,6 +6,7 @@
 
 #include "api/mux_feed.h"
 #include "api/native.h"
+#include "api/native_jobs.h"
 #include "api/static.h"
 #include "api/windows.h"
 #include "base/log.h"
@@ -497,6 +498,9 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
 
     mux_count_change(&a->counts, job->s, from);
     mux_count_time(&a->counts, job->s, from, job->from_at);
+    native_jobs_changed(a->jobs);
+    if (end)
+        native_jobs_ended(a->jobs, job->s->id, end->history);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
     feed_poke(a->feed);
@@ -561,6 +565,7 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
     a->windows = windows_new(d->clock);
     a->feed = feed_new(d->store);
+    a->jobs = native_jobs_new();
     registry_on_logs(d->registry, native_on_logs, a);
     buf_free(&features);
     return a;
@@ -600,6 +605,7 @@ void api_free(struct api **ap)
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);
+    native_jobs_free(&a->jobs);
     config_drop(&a->cfg);
     free(a);
     *ap = NULL;

@@ -45,7 +45,8 @@ struct api {
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
-    struct shared *asked;                   /* what servers are being asked for clients (shared.h) */
+    struct native_jobs *jobs;
+    struct shared *asked; /* what servers are being asked for clients (shared.h) */
     bool draining;
 };
 
