@@ -316,8 +316,8 @@ static const struct api_route *route_find(const struct api_route *table, const c
     return NULL;
 }
 
-/* The Origin guard (ComfyUI's, for every route that changes state): a page of another origin may not act through a
- * visitor's browser. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
+/* The Origin guard (ComfyUI's, for every route that changes state, and for /ws, which a browser lets every page open):
+ * a page of another origin may not act through a visitor's browser, nor listen. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
 static bool origin_allowed(struct api *a, const struct http_req *req)
 {
     const char *origin = http_req_header(req, "Origin"), *host = http_req_header(req, "Host"), *at;

@@ -75,7 +75,7 @@ const struct api_route native_routes[] = {
     {"GET", "/object_info/{class}", API_TWIN, native_get_object_info_class, "one node class"},
     {"GET", "/features", API_TWIN, native_get_features, "what this server supports"},
     {"GET", "/system_stats", API_TWIN, native_get_system_stats, "versions and devices of the fleet"},
-    {"GET", "/ws", API_TWIN, native_ws, "events, by WebSocket"},
+    {"GET", "/ws", API_TWIN | API_CHANGES, native_ws, "events, by WebSocket"},
     {"GET", "/embeddings", API_TWIN, native_from_primary, "names of embeddings"},
     {"GET", "/models", API_TWIN, native_from_primary, "model folders"},
     {"GET", "/models/{folder...}", API_TWIN, native_from_primary, "names of models"},
