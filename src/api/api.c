@@ -492,7 +492,7 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
 void api_start(struct api *a, struct runner *r)
 {
     a->runner = r;
-    hub_start(a->hub, r);
+    hub_start(a->hub, r, a->d.store);
     windows_start(a->windows, r, a->d.store);
 }
 
@@ -511,6 +511,11 @@ void api_set_config(struct api *a, const struct api_config *cfg)
 void api_drain(struct api *a)
 {
     a->draining = true;
+}
+
+bool api_stop(struct api *a)
+{
+    return a->runner == NULL || hub_stop(a->hub);
 }
 
 void api_free(struct api **ap)

@@ -94,9 +94,8 @@ static void deliver_kept(struct hub_socket *k)
         struct out *o = list_entry(it, struct out, link);
 
         socket_send(k, o);
-        out_free(o);
+        client_unkeep(k->hub, c, o);
     }
-    c->kept_bytes = 0;
 }
 
 void hub_accept(struct hub *h, struct http_req *req, const char *tenant, const char *client_id)

@@ -186,7 +186,8 @@ static void tell(struct hub *h, struct hub_stream *s, struct out *o)
     if (o->kind == OUT_END && !last)
         mark_told(h, s); /* before the status that follows it */
     if (list_empty(&c->sockets)) {
-        client_keep(h, c, s, o);
+        if (!client_keep(h, c, s, o) && last)
+            told_done(h, s->job);
     } else {
         list_for_each_safe(it, &c->sockets) {
             struct hub_socket *k = list_entry(it, struct hub_socket, link);
@@ -197,6 +198,8 @@ static void tell(struct hub *h, struct hub_stream *s, struct out *o)
                 socket_send(k, o);
         }
         out_free(o);
+        if (last)
+            told_done(h, s->job);
     }
 }
 
@@ -303,12 +306,20 @@ void stream_catch_up(struct hub_socket *k)
     buf_free(&b);
 }
 
+bool stream_is_open(struct hub *h, const char *job)
+{
+    struct hub_stream *s;
+
+    HASH_FIND_STR(h->streams, job, s);
+    return s != NULL;
+}
+
 bool hub_shows_pending(struct hub *h, const char *job)
 {
     struct hub_stream *s;
 
     HASH_FIND_STR(h->streams, job, s);
-    return s && s->begun && s->serial && !is_first(s);
+    return s && s->begun && s->serial && !s->past && !is_first(s);
 }
 
 void hub_each_ended(struct hub *h, const char *tenant,
@@ -531,6 +542,19 @@ static void put_interrupted(struct buf *b, const struct hub_stream *s, const str
     free(type);
 }
 
+/* Every end has a beginning, as in history: a client may take the end of what never began for another one's (the Krita
+ * plugin does). */
+static void tell_start(struct hub *h, struct hub_stream *s, const struct job_summary *j)
+{
+    struct buf b = BUF_INIT;
+
+    if (s->started)
+        return;
+    event_put_start(&b, j->id, j->started_at ? j->started_at : j->finished_at);
+    stream_push(h, s, out_text(OUT_PLAIN, &b));
+    s->started = true;
+}
+
 /* What its socket did not carry, because it dropped, is said now: there are clients that take results from
  * `executed` alone. history has the names as clients see them. */
 static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_summary *j,
@@ -540,11 +564,6 @@ static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_su
     struct buf b = BUF_INIT;
     struct json_iter it;
 
-    if (!s->started) {
-        event_put_start(&b, j->id, j->started_at);
-        stream_push(h, s, out_text(OUT_PLAIN, &b));
-        s->started = true;
-    }
     if (!s->cached) {
         event_put_cached(&b, (struct json){0}, j->id, j->started_at);
         stream_push(h, s, out_text(OUT_PLAIN, &b));
@@ -564,46 +583,58 @@ static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_su
     }
 }
 
+/* Taken away while it waited, as far as its client knows: nothing but status tells of it, as on a stock server. Its
+ * executing{null} would make the official frontend forget the job that runs. */
+static bool goes_unsaid(const struct hub_stream *s, const struct job_summary *j, enum job_state from)
+{
+    return j->state == JOB_CANCELED &&
+           ((from == JOB_QUEUED && !s->started) || (s->begun && s->serial && !is_first(s)));
+}
+
+static void push_status(struct hub_stream *s)
+{
+    struct out *o = xcalloc(1, sizeof(*o));
+
+    list_init(&o->link);
+    o->kind = OUT_STATUS;
+    stream_add_out(s, o);
+}
+
 static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_job_view *job,
                        enum job_state from, const struct runner_end *end)
 {
     const struct job_summary *j = job->s;
+    struct hub_client *c = s->client;
     struct buf b = BUF_INIT;
     struct out *o;
 
-    if (j->state == JOB_CANCELED && s->begun && s->serial && !is_first(s)) {
-        stream_free(h,
-                    s); /* it still waits, as far as its client knows: as for a deleted one, status tells */
+    if (goes_unsaid(s, j, from)) {
+        told_done(h, j->id);
+        stream_free(h, s);
+        streams_pump(h, c);
         return;
     }
+    if (c->id[0])
+        told_owe(h, j->id);
+    tell_start(h, s, j);
     if (j->state == JOB_SUCCEEDED) {
         tell_missed(h, s, j, end->history);
         event_put_success(&b, j->id, j->finished_at);
     } else if (j->state != JOB_CANCELED) {
         put_error(&b, j, end->error);
-    } else if (from != JOB_QUEUED) {
+    } else {
         put_interrupted(&b, s, j, end->history);
     }
     stream_begin(h, s);
-    if (b.len) {
-        o = out_text(OUT_END, &b);
-    } else { /* canceled while it waited: as on a stock server nothing but status tells of it */
-        o = xcalloc(1, sizeof(*o));
-        list_init(&o->link);
-        o->kind = OUT_STATUS;
-        mark_told(h, s);
-    }
-    stream_add_out(s, o);
-    o = xcalloc(1, sizeof(*o));
-    list_init(&o->link);
-    o->kind = OUT_STATUS;
-    stream_add_out(s, o);
+    stream_add_out(s, out_text(OUT_END, &b));
+    push_status(s);
     if (PLANTED(LAST_WORD_LOST) && j->state == JOB_FAILED)
         event_put_status(&b, 0, NULL);
     else
         event_put_executing(&b, NULL, NULL, j->id);
     o = out_text(OUT_END, &b);
     o->last = true;
+    memcpy(o->job, j->id, UUID_SIZE);
     stream_add_out(s, o);
     s->ended = true;
     streams_pump(h, s->client);
@@ -618,4 +649,14 @@ void hub_on_change(struct hub *h, const struct runner_job_view *job, enum job_st
     status_later(h);
     if (end)
         stream_end(h, s, job, from, end);
+}
+
+void stream_tell_ended(struct hub *h, const struct job_record *rec)
+{
+    const struct runner_job_view v = {.s = &rec->s};
+    const struct runner_end end = {.error = &rec->error, .history = rec->history};
+    struct hub_stream *s = stream_add(h, &rec->s);
+
+    s->past = true;
+    stream_end(h, s, &v, JOB_RUNNING, &end);
 }
