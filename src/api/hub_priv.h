@@ -5,6 +5,7 @@
 #include "api/hub.h"
 #include "base/hash.h"
 #include "base/list.h"
+#include "base/strset.h"
 #include "comfy/events.h"
 
 /* What may become of a message that cannot be sent at once. */
@@ -79,8 +80,7 @@ struct hub_stream {
         past; /* it ended before the start: its client may know that already, so it is never shown as pending */
     char *executing;              /* node */
     struct bytes *progress_state; /* the latest, encoded */
-    char **announced;             /* nodes whose executed was told */
-    size_t n_announced;
+    struct strset announced;      /* nodes whose executed was told */
     UT_hash_handle hh;
 };
 

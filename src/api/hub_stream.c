@@ -7,7 +7,8 @@
 #include "base/plant.h"
 #include "comfy/history.h"
 
-#define WAITING_BYTES (1u << 20) /* of one job, for a client that is not told yet */
+#define WAITING_BYTES (1u << 20)   /* of one job, for a client that is not told yet */
+#define ANNOUNCED_BYTES (4u << 20) /* of memory, for one job's nodes; `executed` of others may come twice */
 
 /* --- messages --- */
 
@@ -132,9 +133,7 @@ void stream_free(struct hub *h, struct hub_stream *s)
     HASH_DEL(h->streams, s);
     bytes_unref(s->progress_state);
     free(s->executing);
-    for (size_t i = 0; i < s->n_announced; i++)
-        free(s->announced[i]);
-    free(s->announced);
+    strset_clear(&s->announced);
     free(s);
 }
 
@@ -341,20 +340,6 @@ void hub_each_ended(struct hub *h, const char *tenant,
 
 /* --- from the server's words to the client's --- */
 
-static void announce(struct hub_stream *s, const char *node)
-{
-    s->announced = xrealloc(s->announced, (s->n_announced + 1) * sizeof(char *));
-    s->announced[s->n_announced++] = xstrdup(node);
-}
-
-static bool announced(const struct hub_stream *s, const char *node)
-{
-    for (size_t i = 0; i < s->n_announced; i++)
-        if (strcmp(s->announced[i], node) == 0)
-            return true;
-    return false;
-}
-
 struct renaming {
     struct runner *r;
     const char *job;
@@ -425,7 +410,7 @@ void hub_on_event(struct hub *h, const struct runner_job_view *job, const char *
     case EVENT_EXECUTING: set_executing(s, ev.node); break;
     case EVENT_EXECUTED:
         node = json_strdup(ev.node);
-        announce(s, node ? node : "");
+        strset_add(&s->announced, node ? node : "", ANNOUNCED_BYTES);
         free(node);
         put_executed(h, &b, job->s, &ev);
         break;
@@ -575,7 +560,7 @@ static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_su
     while (json_next(&it, &node, &output)) {
         char *id = json_strdup(node);
 
-        if (id && !announced(s, id)) {
+        if (id && !strset_has(&s->announced, id)) {
             event_put_executed(&b, id, id, output, j->id);
             stream_push(h, s, out_text(OUT_PLAIN, &b));
         }
