@@ -7,6 +7,7 @@
 #include "base/log.h"
 
 #define STATUS_SOON_MS 20 /* counts that change together are told together */
+#define STATUS_OTHERS_MS 400
 #define BEAT_MS 3000
 #define KEPT_OVERHEAD 200 /* bytes that one kept message costs beside its own, about */
 #define SILENT_MS 9000 /* a client that hears nothing for 10 s connects anew (@saintno/comfyui-sdk 0.3.1) */
@@ -158,6 +159,7 @@ void socket_status(struct hub_socket *k, bool first)
     struct out o = {.kind = OUT_PLAIN};
 
     k->told = client_remaining(k->client);
+    k->told_at = loop_now(k->hub->loop);
     event_put_status(&b, (int64_t)k->told, first ? k->sid : NULL);
     o.frame = ws_frame_new(WS_TEXT, b.data, b.len);
     socket_send(k, &o);
@@ -171,20 +173,33 @@ void status_later(struct hub *h)
         timer_set(&h->status, STATUS_SOON_MS);
 }
 
+/* What concerns others only is not told at every change: some clients read the whole queue each time. */
+static bool status_can_wait(const struct hub_socket *k)
+{
+    return !k->client->submitted && loop_now(k->hub->loop) - k->told_at < STATUS_OTHERS_MS;
+}
+
 static void on_status(void *arg)
 {
     struct hub *h = arg;
     struct hub_client *c, *tmp;
+    bool rest = false;
 
     HASH_ITER(hh, h->clients, c, tmp) {
         list_for_each_safe(it, &c->sockets) {
             struct hub_socket *k = list_entry(it, struct hub_socket, link);
 
-            if (c->status_due || k->told != client_remaining(c))
+            if (!c->status_due && k->told == client_remaining(c))
+                continue;
+            if (status_can_wait(k))
+                rest = true;
+            else
                 socket_status(k, false);
         }
         c->status_due = false;
     }
+    if (rest && !timer_is_set(&h->others))
+        timer_set(&h->others, STATUS_OTHERS_MS / 4);
 }
 
 /* Some clients take silence for a dead connection while they wait for a job. */
@@ -227,6 +242,7 @@ struct hub *hub_new(struct loop *l, struct clock *c, const struct hub_config *cf
     h->features = xstrdup(features);
     timer_init(&h->settle, l, on_settle, h);
     timer_init(&h->status, l, on_status, h);
+    timer_init(&h->others, l, on_status, h);
     timer_init(&h->beat, l, on_beat, h);
     timer_set(&h->beat, BEAT_MS);
     told_init(h);
@@ -246,7 +262,9 @@ static bool adopt(const struct runner_job_view *job, void *arg)
     struct hub_stream *s = stream_add(h, job->s);
 
     s->begun = job->s->state != JOB_QUEUED;
-    s->started = s->cached = job->s->state == JOB_COLLECTING;
+    s->started = s->cached =
+        job->s->state == JOB_COLLECTING ||
+        (job->s->state == JOB_RUNNING && stream_was_told(h, job->s, h->clock->wall_ms(h->clock)));
     return true;
 }
 
@@ -286,6 +304,7 @@ void hub_free(struct hub **hp)
     expected_free_all(h);
     timer_fini(&h->settle);
     timer_fini(&h->status);
+    timer_fini(&h->others);
     timer_fini(&h->beat);
     free(h->features);
     free(h);

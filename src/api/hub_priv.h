@@ -17,8 +17,8 @@ enum out_kind {
     OUT_END,      /* the terminal event, and executing{null}: kept likewise */
     OUT_STATUS    /* made when it is sent: counts are the caller's at that moment */
 };
-/* A preview has two forms: which one a socket gets is what it has negotiated. */
-enum out_audience { OUT_ALL, OUT_METADATA, OUT_LEGACY };
+/* A preview has two forms, and so has a text: which one a socket gets is what it has negotiated. */
+enum out_audience { OUT_ALL, OUT_METADATA, OUT_LEGACY, OUT_TEXT_METADATA, OUT_TEXT_LEGACY };
 struct out {
     struct list link;
     enum out_kind kind;
@@ -57,10 +57,12 @@ struct hub_socket {
     struct hub_client *client;
     struct ws *ws;
     char *sid;
-    bool greeted;  /* its first JSON object has been seen */
-    bool flags;    /* it has negotiated feature flags */
-    bool metadata; /* supports_preview_metadata: true */
-    size_t told;   /* queue_remaining as last told */
+    bool greeted;       /* its first JSON object has been seen */
+    bool flags;         /* it has negotiated feature flags */
+    bool metadata;      /* supports_preview_metadata: true */
+    bool text_metadata; /* supports_progress_text_metadata: true */
+    size_t told;        /* queue_remaining as last told */
+    int64_t told_at;    /* mono ms */
     int64_t sent_at;
 };
 
@@ -76,6 +78,7 @@ struct hub_stream {
     int64_t open_at; /* mono ms: not before; 0: nothing has happened yet */
     bool held;       /* the answer to its POST is not out */
     bool begun, serial, started, cached, ended, told; /* told: the terminal event went out */
+    bool overflowed;                                  /* some of it was left out */
     bool
         past; /* it ended before the start: its client may know that already, so it is never shown as pending */
     char *executing;              /* node */
@@ -107,7 +110,7 @@ struct hub {
     struct hub_client *clients;
     struct hub_stream *streams;
     unsigned sockets;
-    struct timer settle, status, beat;
+    struct timer settle, status, others, beat;
     struct hub_told told;
     size_t kept_bytes;         /* of all clients */
     struct expected *expected; /* jobs whose POST is under way */
@@ -133,6 +136,9 @@ void stream_catch_up(struct hub_socket *k); /* a new socket: what runs now */
 bool stream_is_open(struct hub *h, const char *job);
 /* The end of a job that ended before the gateway was started. */
 void stream_tell_ended(struct hub *h, const struct job_record *rec);
+/* One that was on a server for so long before this moment (wall ms): the gateway before this one has told how it began, as
+ * far as anybody can know. */
+bool stream_was_told(const struct hub *h, const struct job_summary *j, int64_t until);
 
 struct out *out_text(enum out_kind kind, struct buf *text); /* empties text */
 struct out *out_binary(enum out_kind kind, const void *p, size_t n);

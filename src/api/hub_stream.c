@@ -4,10 +4,12 @@
 
 #include "api/hub_priv.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/plant.h"
 #include "comfy/history.h"
 
 #define WAITING_BYTES (1u << 20)   /* of one job, for a client that is not told yet */
+#define STREAM_BYTES (64u << 20)   /* and in all, but for its end */
 #define ANNOUNCED_BYTES (4u << 20) /* of memory, for one job's nodes; `executed` of others may come twice */
 
 /* --- messages --- */
@@ -222,7 +224,7 @@ void streams_pump(struct hub *h, struct hub_client *c)
 
             last = o->last;
             list_remove(&o->link);
-            s->queued -= o->frame ? o->frame->len : 0;
+            s->queued -= o->frame ? o->frame->len + sizeof(*o) : 0;
             tell(h, s, o);
         }
         if (last)
@@ -242,17 +244,36 @@ static void drop_older(struct hub_stream *s, const struct out *o)
         if (old->kind == o->kind && old->audience == o->audience &&
             ((o->kind == OUT_PROGRESS && old->event == o->event) ||
              (o->kind == OUT_PREVIEW && strcmp(old->node ? old->node : "", o->node ? o->node : "") == 0))) {
-            s->queued -= old->frame->len;
+            s->queued -= old->frame->len + sizeof(*old);
             out_free(old);
         }
     }
+}
+
+/* What is left out of a stream that waits too long for its turn is lost on the socket; what was made is stored all the
+ * same, and the end is told. */
+static bool fits(struct hub_stream *s, const struct out *o)
+{
+    size_t n = o->frame ? o->frame->len + sizeof(*o) : 0;
+
+    if (o->kind == OUT_END || o->kind == OUT_STATUS || s->queued + n <= STREAM_BYTES)
+        return true;
+    if (!s->overflowed)
+        log_warn(LOG_S("job", s->job), LOG_S("event", "events_not_kept"), LOG_I("bytes", s->queued),
+                 LOG_S("reason", "too much waits until its client has been told of another job"));
+    s->overflowed = true;
+    return false;
 }
 
 static void enqueue(struct hub_stream *s, struct out *o)
 {
     if ((o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW) && s->queued > WAITING_BYTES)
         drop_older(s, o);
-    s->queued += o->frame ? o->frame->len : 0;
+    if (!fits(s, o)) {
+        out_free(o);
+        return;
+    }
+    s->queued += o->frame ? o->frame->len + sizeof(*o) : 0;
     list_push_back(&s->queue, &o->link);
 }
 
@@ -431,39 +452,69 @@ void hub_on_event(struct hub *h, const struct runner_job_view *job, const char *
     stream_push(h, s, o);
 }
 
+static struct out *preview(const struct hub_stream *s, const struct frame *f, struct buf *b)
+{
+    struct out *o = out_binary(frame_is_product(f) ? OUT_PRODUCT : OUT_PREVIEW, b->data, b->len);
+
+    o->node = xstrdup_null(s->executing);
+    buf_clear(b);
+    return o;
+}
+
+static void push_text(struct hub *h, struct hub_stream *s, const struct frame *f, const void *data, size_t n)
+{
+    struct buf b = BUF_INIT;
+    struct out *o;
+
+    frame_put_text_of_prompt(&b, f, s->job);
+    o = out_binary(OUT_PLAIN, b.data, b.len);
+    o->audience = OUT_TEXT_METADATA;
+    stream_push(h, s, o);
+    o = out_binary(OUT_PLAIN, data, n);
+    o->audience = OUT_TEXT_LEGACY;
+    stream_push(h, s, o);
+    buf_free(&b);
+}
+
+static void push_preview_with_metadata(struct hub *h, struct hub_stream *s, const struct frame *f,
+                                       const void *data, size_t n)
+{
+    struct out *o, *legacy;
+    struct buf b = BUF_INIT;
+
+    if (json_str_eq(json_get(f->meta, "prompt_id"), s->job))
+        buf_put(&b, data, n);
+    else
+        frame_put_with_prompt_id(&b, f, s->job);
+    o = preview(s, f, &b);
+    o->audience = OUT_METADATA;
+    frame_put_legacy(&b, f);
+    legacy = preview(s, f, &b);
+    legacy->audience = OUT_LEGACY;
+    buf_free(&b);
+    stream_push(h, s, o);
+    s->after_tick = legacy;
+}
+
 void hub_on_frame(struct hub *h, const struct runner_job_view *job, const void *data, size_t n)
 {
     struct hub_stream *s = stream_of(h, job->s);
     struct buf b = BUF_INIT;
-    struct out *o, *legacy = NULL;
     struct frame f;
 
     if (frame_parse(data, n, &f, NULL) < 0)
         return;
     if (f.type == FRAME_IMAGE_META) {
-        if (json_str_eq(json_get(f.meta, "prompt_id"), job->s->id))
-            buf_put(&b, data, n);
-        else
-            frame_put_with_prompt_id(&b, &f, job->s->id);
-        o = out_binary(OUT_PREVIEW, b.data, b.len);
-        buf_clear(&b);
-        frame_put_legacy(&b, &f);
-        legacy = out_binary(OUT_PREVIEW, b.data, b.len);
-        o->audience = OUT_METADATA;
-        legacy->audience = OUT_LEGACY;
+        push_preview_with_metadata(h, s, &f, data, n);
+    } else if (f.type == FRAME_TEXT) {
+        push_text(h, s, &f, data, n);
+    } else if (f.type == FRAME_IMAGE) {
+        buf_put(&b, data, n);
+        stream_push(h, s, preview(s, &f, &b));
+        buf_free(&b);
     } else {
-        o = out_binary(f.type == FRAME_IMAGE ? OUT_PREVIEW : OUT_PLAIN, data, n);
+        stream_push(h, s, out_binary(OUT_PLAIN, data, n));
     }
-    if (frame_is_product(&f))
-        o->kind = OUT_PRODUCT;
-    o->node = xstrdup_null(s->executing);
-    if (legacy) {
-        legacy->kind = o->kind;
-        legacy->node = xstrdup_null(s->executing);
-    }
-    buf_free(&b);
-    stream_push(h, s, o);
-    s->after_tick = legacy;
 }
 
 /* --- the end --- */
@@ -527,8 +578,9 @@ static void put_interrupted(struct buf *b, const struct hub_stream *s, const str
     free(type);
 }
 
-/* Every end has a beginning, as in history: a client may take the end of what never began for another one's (the Krita
- * plugin does). */
+/* Every end has one beginning, as in history: a client may take the end of what never began for another one's (the Krita
+ * plugin does, and loses a
+ * job that begins twice). */
 static void tell_start(struct hub *h, struct hub_stream *s, const struct job_summary *j)
 {
     struct buf b = BUF_INIT;
@@ -636,6 +688,11 @@ void hub_on_change(struct hub *h, const struct runner_job_view *job, enum job_st
         stream_end(h, s, job, from, end);
 }
 
+bool stream_was_told(const struct hub *h, const struct job_summary *j, int64_t until)
+{
+    return j->started_at && until - j->started_at > 2 * h->cfg.settle_ms;
+}
+
 void stream_tell_ended(struct hub *h, const struct job_record *rec)
 {
     const struct runner_job_view v = {.s = &rec->s};
@@ -643,5 +700,6 @@ void stream_tell_ended(struct hub *h, const struct job_record *rec)
     struct hub_stream *s = stream_add(h, &rec->s);
 
     s->past = true;
+    s->started = s->cached = stream_was_told(h, &rec->s, rec->s.finished_at);
     stream_end(h, s, &v, JOB_RUNNING, &end);
 }
