@@ -89,8 +89,12 @@ class Names:
             for k in recorded:
                 if k in got:
                     self.learn(recorded[k], got[k])
-            new = [k for k in recorded if k not in got and TOKEN.fullmatch(k)]
-            for k, g in zip(new, [k for k in got if k not in recorded and TOKEN.fullmatch(k)]):
+            known = {k: self.tokens[k] for k in recorded if self.tokens.get(k) in got}
+            for k, g in known.items():
+                self.learn(recorded[k], got[g])
+            new = [k for k in recorded if k not in got and k not in known and TOKEN.fullmatch(k)]
+            theirs = [k for k in got if k not in recorded and k not in known.values() and TOKEN.fullmatch(k)]
+            for k, g in zip(new, theirs):
                 self._bind(self.tokens, k, g)
                 self.learn(recorded[k], got[g])
         elif isinstance(recorded, list) and isinstance(got, list):

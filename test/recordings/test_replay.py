@@ -83,9 +83,11 @@ def test_session(servers, recorded, replay_reports):
         pytest.skip("the gateway serves the core of the native API so far (docs/native.md)")
     if len(recorded.uses) > 1:
         pytest.skip("needs a gateway over as many servers: test_two_servers")
-    check(recorded, "gateway", servers.urls, replay_reports)
-    if recorded.name in LAST_REFUSED:
-        replay.last_prompt(recorded, servers.processes[-1].url)
+    try:
+        check(recorded, "gateway", servers.urls, replay_reports)
+    finally:
+        if recorded.name in LAST_REFUSED:
+            replay.last_prompt(recorded, servers.processes[-1].url)
 
 
 @no_recordings
