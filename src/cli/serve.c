@@ -37,10 +37,12 @@ static void stop_when_done(void *arg)
 {
     struct serve *s = arg;
 
-    if (may_stop(s))
-        loop_stop(s->loop);
-    else
+    if (!may_stop(s))
         timer_set(&s->drained, 50);
+    else if (!api_stop(s->api))
+        timer_set(&s->drained, 5);
+    else
+        loop_stop(s->loop);
 }
 
 static void on_term(int signo, void *arg)
