@@ -7,6 +7,7 @@
 #include "api/native.h"
 #include "base/log.h"
 #include "base/uuid.h"
+#include "comfy/charset.h"
 #include "comfy/graph.h"
 #include "comfy/object_info.h"
 #include "comfy/prompt_request.h"
@@ -20,6 +21,8 @@ struct submit {
     struct http_req
         *req; /* NULL: the client has left; the job is kept all the same once it was given to the store */
     struct bytes *text;
+    char *charset;             /* of the text, NULL: UTF-8 */
+    struct buf decoded;        /* the text, when it came in another charset */
     struct work work;          /* judge(), for a long text */
     struct fleet_known *fleet; /* NULL: no server has ever been known */
     size_t nodes_max;
@@ -62,6 +65,8 @@ static void submit_free(struct submit *s)
     graph_free(&s->g);
     if (s->validated)
         validate_result_fini(&s->v);
+    buf_free(&s->decoded);
+    free(s->charset);
     buf_free(&s->refusal);
     buf_free(&s->need);
     fleet_known_free(s->fleet);
@@ -161,9 +166,20 @@ static void hash_body(struct submit *s)
 static void judge(struct submit *s)
 {
     struct prompt_error pe = {0};
+    const char *text = s->text->data;
+    size_t n = s->text->len;
     struct err e;
 
-    if (prompt_request_parse(s->text->data, s->text->len, &s->r, &pe) < 0) {
+    if (s->charset) {
+        if (charset_to_utf8(s->charset, text, n, &s->decoded, &e) < 0) {
+            prompt_error_set(&pe, "invalid_json", "The body is not in the charset that it names", e.msg);
+            judge_refuse(s, &pe);
+            return;
+        }
+        text = buf_str(&s->decoded);
+        n = s->decoded.len;
+    }
+    if (prompt_request_parse(text, n, &s->r, &pe) < 0) {
         memset(&s->r, 0, sizeof(s->r));
         judge_refuse(s, &pe);
         return;
@@ -399,6 +415,7 @@ void native_post_prompt(struct api *a, struct http_req *req, const struct api_pa
     s->a = a;
     s->req = req;
     s->tenant = xstrdup(api_tenant(a, req));
+    s->charset = charset_of(http_req_header(req, "Content-Type"));
     s->window = window && window[0] ? xstrdup(window) : NULL;
     if (window && strlen(window) > CLIENT_ID_MAX) {
         refuse(s, 400, "invalid_window_id", "X-Comfymux-Window must have at most 256 bytes", "");
