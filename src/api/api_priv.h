@@ -45,6 +45,7 @@ struct api {
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
+    struct fleet_known *fleet;              /* what prompts are validated against; NULL: not asked for yet */
     bool draining;
 };
 
