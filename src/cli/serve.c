@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "api/page.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/opts.h"
@@ -14,6 +15,7 @@
 #include "store/store_sqlite.h"
 
 #define WORKERS 2
+#define LOG_KEPT ((size_t)512 << 10) /* bytes of lines about jobs, for pages that ask */
 
 /* --- signals --- */
 
@@ -212,6 +214,8 @@ static int serve_listen(struct serve *s, struct err *e)
         log_warn(LOG_S("event", "open_to_the_network"), LOG_S("address", listener_addr(ln)),
                  LOG_S("reason", "there are no access keys: everyone who reaches this address may use it"));
     printf("comfymux listens on http://%s\n", listener_addr(ln));
+    if (page_files[0].name)
+        printf("Its page is http://%s/mux/\n", listener_addr(ln));
     fflush(stdout);
     return loop_signal(s->loop, SIGTERM, on_term, s, e) < 0 ||
                    loop_signal(s->loop, SIGINT, on_term, s, e) < 0 ||
@@ -293,6 +297,7 @@ static int serve_run(const struct serve_flags *f)
     }
     raise_descriptors();
     log_setup((enum log_level)s.cfg.log.level, (enum log_format)s.cfg.log.format);
+    log_keep(LOG_KEPT);
     if (serve_open(&s, &e) < 0 || serve_listen(&s, &e) < 0) {
         cli_error("serve", "%s", e.msg);
         s.status = CLI_FAILED;

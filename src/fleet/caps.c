@@ -534,8 +534,11 @@ static void on_stats(const struct http_answer *a, void *arg)
         char version[sizeof(s->caps.version)];
 
         memcpy(version, s->caps.version, sizeof(version));
-        if (stats_set(s, a->body) && (first || strcmp(version, s->caps.version) != 0))
-            store_doc_put(s->r->store, DOC_STATS, s->url, a->body, NULL, NULL);
+        if (stats_set(s, a->body)) {
+            s->caps.stats_came = loop_now(s->r->loop);
+            if (first || strcmp(version, s->caps.version) != 0)
+                store_doc_put(s->r->store, DOC_STATS, s->url, a->body, NULL, NULL);
+        }
     }
     server_unref(s);
 }
@@ -559,6 +562,14 @@ struct bytes *registry_system_stats(struct registry *r, const char *name)
     if (link_is_open(s) && loop_now(r->loop) - s->caps.stats_at >= STATS_AGAIN_MS)
         caps_fetch_stats(s);
     return s->caps.stats;
+}
+
+struct bytes *registry_last_stats(struct registry *r, const char *name, int64_t *ago)
+{
+    struct server *s = registry_find(r, name);
+
+    *ago = s && s->caps.stats_came ? loop_now(r->loop) - s->caps.stats_came : -1;
+    return s ? s->caps.stats : NULL;
 }
 
 /* --- from the store, one server after the other, so that equal texts are read once --- */

@@ -501,6 +501,7 @@ static void test_warm(void **state)
 {
     struct registry_entry v[3] = {{"a", NULL, 1, NULL}, {"b", NULL, 1, NULL}, {"c", NULL, 1, NULL}};
     char url[3][64];
+    int64_t ago;
     struct err e;
     char *need;
 
@@ -530,6 +531,8 @@ static void test_warm(void **state)
     assert_int_equal(fleet_can_run(g->fleet, rig_server(g, "b").index, need), 1);
     assert_string_equal(rig_server(g, "b").version, "0.3.64");
     assert_non_null(registry_system_stats(g->reg, "b"));
+    assert_non_null(registry_last_stats(g->reg, "b", &ago));
+    assert_int_equal(ago, -1); /* of the life before */
     free(need);
 }
 
@@ -569,6 +572,7 @@ static void test_stats(void **state)
 {
     struct fake *f = fake_with(0, "{}");
     unsigned asked;
+    int64_t ago;
 
     (void)state;
     rig_servers(g, 1);
@@ -581,6 +585,14 @@ static void test_stats(void **state)
     }
     assert_int_equal(fake_asked(f, "GET /system_stats"), asked);
     registry_find(g->reg, "a")->caps.stats_at -= 10000;
+    for (int i = 0; i < 20; i++) { /* this one never asks */
+        assert_non_null(registry_last_stats(g->reg, "a", &ago));
+        assert_true(ago >= 0);
+        rig_turn(g);
+    }
+    assert_int_equal(fake_asked(f, "GET /system_stats"), asked);
+    assert_null(registry_last_stats(g->reg, "nobody", &ago));
+    assert_int_equal(ago, -1);
     fake_next(f, "GET", "/system_stats", FAKE_ANSWER, 200, "{\"system\": {\"comfyui_version\": \"0.4.0\"}}",
               1);
     assert_non_null(registry_system_stats(g->reg, "a"));

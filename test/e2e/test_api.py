@@ -18,7 +18,8 @@ RECORD = {"id", "state", "server", "window_id", "client_id", "registered_at", "a
           "queue_position", "outputs", "error", "timeline", "created_at", "started_at", "finished_at"}
 OUTPUT = {"n", "node_id", "kind", "filename", "subfolder", "type", "size", "mime", "blake3", "url"}
 STATUS = {"id", "status", "progress", "message", "server", "image_url", "image_urls", "outputs", "error"}
-SERVER = {"name", "url", "state", "reason", "depth", "tags", "running", "queue", "version", "nodes"}
+SERVER = {"name", "url", "state", "reason", "depth", "tags", "running", "jobs", "queue", "version", "nodes", "last_seen",
+          "stats", "recent"}
 NOBODY = "01a00000-0000-7000-8000-000000000000"
 
 
