@@ -629,6 +629,7 @@ void api_free(struct api **ap)
     if (a == NULL)
         return;
     native_info_fini(a);
+    native_fleet_fini(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);

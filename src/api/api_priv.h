@@ -47,6 +47,7 @@ struct api {
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
+    struct fleet_known *fleet;              /* what prompts are validated against; NULL: not asked for yet */
     struct native_jobs *jobs;
     struct shared *asked; /* what servers are being asked for clients (shared.h) */
     bool draining;

@@ -14,6 +14,7 @@ api_route_cb native_get_history, native_get_history_one, native_post_history;
 api_route_cb native_get_view, native_post_upload;
 /* native_info.c */
 void native_info_fini(struct api *a);
+void native_fleet_fini(struct api *a);
 api_route_cb native_get_object_info, native_get_object_info_class, native_get_features,
     native_get_system_stats;
 /* native_routes.c */

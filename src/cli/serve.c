@@ -226,6 +226,15 @@ static int serve_listen(struct serve *s, struct err *e)
                : 0;
 }
 
+/* For tests and for whoever looks for what holds up the loop. */
+static void watch_loop(struct loop *l)
+{
+    const char *ms = getenv("COMFYMUX_MAX_TURN_MS");
+
+    if (ms)
+        loop_watch(l, strtol(ms, NULL, 10));
+}
+
 /* Clients first; then nothing is decided any more, and everybody who was asked answers; then memory. */
 static void serve_close(struct serve *s)
 {
@@ -295,6 +304,7 @@ static int serve_run(const struct serve_flags *f)
         cli_error("serve", "%s", e.msg);
         s.status = CLI_FAILED;
     } else {
+        watch_loop(s.loop);
         registry_start(s.registry, on_fleet_ready, &s);
         loop_run(s.loop);
         log_info(LOG_S("event", "stopped"));
