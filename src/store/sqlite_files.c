@@ -104,22 +104,40 @@ static enum store_status input_load(struct db *db, struct req *r, const char *te
     return STORE_OK;
 }
 
+/* It is not stored: only what it would be called. */
+static void input_would_be(struct req *r, const struct store_input *in, const char *name)
+{
+    struct store_file *f = one_file(r);
+
+    f->name = xstrdup(name);
+    f->subfolder = xstrdup(in->subfolder);
+    f->type = xstrdup(in->type);
+}
+
 enum store_status sql_input_put(struct db *db, struct req *r)
 {
     const struct store_input *in = &r->in.input_put;
-    int64_t blob = sql_blob_id(db, in->blake3), there = 0;
+    int64_t blob = in->only_name ? 0 : sql_blob_id(db, in->blake3), there = 0;
+    int64_t alike = in->alike ? sql_blob_id(db, in->alike) : blob;
     struct buf name = BUF_INIT;
     enum store_status st;
 
-    if (blob == 0)
+    if (blob == 0 && !in->only_name)
         return STORE_NOT_FOUND;
     for (unsigned i = 0; db->rc == 0; i++) {
         req_input_name(&name, in->name, i);
         there = db_int(db, 0,
                        "SELECT blob FROM files WHERE tenant = ? AND type = ? AND subfolder = ? AND name = ?",
                        "ssss", in->tenant, in->type, in->subfolder, name.data);
-        if (there == 0 || there == blob || in->overwrite)
+        if (there == 0 || there == alike || in->overwrite)
             break;
+    }
+    if (in->only_name || (there && there == alike && !in->overwrite)) {
+        st = there ? input_load(db, r, in->tenant, in->type, in->subfolder, name.data) : STORE_OK;
+        if (there == 0)
+            input_would_be(r, in, name.data);
+        buf_free(&name);
+        return st;
     }
     if (there == 0)
         db_exec(db,
