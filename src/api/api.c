@@ -196,6 +196,44 @@ void api_load(struct api *a, struct http_req *req, const char *id, uint32_t part
 
 /* --- the route table --- */
 
+const char *api_who_name(enum api_who w)
+{
+    static const char *const names[] = {"own", "bound", "primary", "every", "merged", "refused"};
+
+    return names[w];
+}
+
+static void put_rows(struct jsonw *w, const struct api_route *table)
+{
+    for (const struct api_route *r = table; r->method; r++) {
+        jsonw_obj(w);
+        jsonw_kstr(w, "method", r->method);
+        jsonw_kstr(w, "path", r->path);
+        jsonw_kbool(w, "twin", r->flags & API_TWIN);
+        jsonw_kbool(w, "changes", r->flags & API_CHANGES);
+        jsonw_kstr(w, "who", api_who_name(r->who));
+        jsonw_kstr(w, "what", r->what);
+        jsonw_obj_end(w);
+    }
+}
+
+void api_put_routes(struct buf *b)
+{
+    struct jsonw w;
+
+    jsonw_init(&w, b);
+    jsonw_obj(&w);
+    jsonw_key(&w, "native");
+    jsonw_arr(&w);
+    put_rows(&w, native_routes);
+    jsonw_arr_end(&w);
+    jsonw_key(&w, "mux");
+    jsonw_arr(&w);
+    put_rows(&w, mux_routes);
+    jsonw_arr_end(&w);
+    jsonw_obj_end(&w);
+}
+
 static bool segment_is(const char *pattern, size_t n, const char *path, size_t m)
 {
     return n == m && memcmp(pattern, path, n) == 0;
@@ -309,7 +347,8 @@ static const struct api_route *route_find(const struct api_route *table, const c
             }
         }
         *path_known = true;
-        if (strcmp(r->method, method) == 0 || (head && strcmp(r->method, "GET") == 0))
+        if (strcmp(r->method, method) == 0 || strcmp(r->method, "*") == 0 ||
+            (head && strcmp(r->method, "GET") == 0))
             return r;
         params_fini(p);
     }
@@ -368,7 +407,10 @@ static void unknown(struct api *a, struct http_req *req, const char *path, bool 
     if (m == HTTP_GET || m == HTTP_HEAD) {
         if (a->cfg.frontend && static_serve(req, a->cfg.frontend))
             return;
-        native_from_primary(a, req, NULL);
+        if (native_is_private(path))
+            http_reply_empty(req, 404);
+        else
+            native_from_primary(a, req, NULL);
         return;
     }
     http_set(req, "Allow", "GET,HEAD");

@@ -60,13 +60,24 @@ struct api_params {
 typedef void api_route_cb(struct api *a, struct http_req *req, const struct api_params *p);
 #define API_TWIN 1u    /* served at /api<path> too, as ComfyUI does */
 #define API_CHANGES 2u /* changes state: the Origin guard applies */
+/* Who answers, in front of many servers. */
+enum api_who {
+    API_OWN,     /* we, from our own durable state */
+    API_BOUND,   /* the server that has the job or the file; where that is not known, the first that has it */
+    API_PRIMARY, /* one server, the same one for as long as it is up: answers that belong together */
+    API_EVERY,   /* every server is told */
+    API_MERGED,  /* every server is asked, the answers are made one */
+    API_REFUSED  /* nobody */
+};
+const char *api_who_name(enum api_who w);
 struct api_route {
-    const char *method, *path;
+    const char *method, *path; /* method "*": any */
     unsigned flags;
+    enum api_who who;
     api_route_cb *handler;
     const char *what; /* one line for the docs */
 };
-/* Each dialect's part of the table, ended by a NULL method. */
+/* Each dialect's part of the table, ended by a NULL method; the first row that fits counts. */
 extern const struct api_route native_routes[], mux_routes[];
 
 /* May this path, as it came, go to a server? Not what that server might read as another path than we do. */

@@ -18,8 +18,12 @@ api_route_cb native_get_object_info, native_get_object_info_class, native_get_fe
     native_get_system_stats;
 /* native_routes.c */
 api_route_cb native_ws;
-/* Passed on to the primary server: reading only. */
+/* native_pass.c */
+/* Passed on to the primary server. */
 api_route_cb native_from_primary;
+/* Is this a path of ours, or below one, that no server may be asked for? What speaks of jobs, of files made or of a
+ * server's own affairs is never one server's to say. */
+bool native_is_private(const char *path);
 
 /* native_entry.c: [number, id, graph, extra_data, outputs to execute]; rec has JOB_PART_GRAPH. */
 void native_put_item(struct buf *b, const struct job_record *rec);
