@@ -35,6 +35,9 @@ static int64_t file_at(const struct place *p, const char *path)
 
 static bool is_folder(const struct place *p, const char *path)
 {
+    if (path[0] == '\0')
+        return db_int(p->db, 0, "SELECT EXISTS (SELECT 1 FROM user_files WHERE tenant = ? AND area = ?)",
+                      "ss", p->tenant, p->area) != 0;
     return db_int(p->db, 0,
                   "SELECT EXISTS (SELECT 1 FROM user_files WHERE tenant = ? AND area = ? AND " BELOW ")",
                   "sss", p->tenant, p->area, path) != 0;

@@ -276,7 +276,7 @@ struct store_ops {
     void (*alias_find)(struct store *s, const char *tenant, const char *hex, store_file_cb *cb, void *arg);
     /* OK: name is the path. NOT_FOUND: the blob is unknown. CONFLICT, EXISTS, LOST, LIMIT as above. */
     void (*user_put)(struct store *s, const struct store_user_put *in, store_file_cb *cb, void *arg);
-    /* CONFLICT: it is a folder. */
+    /* CONFLICT: it is a folder; "" is one as long as there is any file. */
     void (*user_find)(struct store *s, const char *tenant, const char *area, const char *path,
                       store_file_cb *cb, void *arg);
     /* All that is below a folder ("": all there is), by path. NOT_FOUND: there is no such folder; CONFLICT: it is a file. */

@@ -106,6 +106,7 @@ static void lists(void **state)
 
     assert_string_equal(listed(f, ""), "");
     assert_int_equal(f->st, STORE_OK);
+    assert_int_equal(FIND(""), STORE_NOT_FOUND);
     listed(f, "w");
     assert_int_equal(f->st, STORE_NOT_FOUND);
     PUT("w/b", "x");
@@ -117,6 +118,7 @@ static void lists(void **state)
     assert_string_equal(listed(f, ""), "v w% w/a w/b w/s/c w_ ");
     assert_string_equal(listed(f, "w"), "w/a w/b w/s/c ");
     assert_string_equal(listed(f, "w/s"), "w/s/c ");
+    assert_int_equal(FIND(""), STORE_CONFLICT);
     listed(f, "v");
     assert_int_equal(f->st, STORE_CONFLICT);
 }
