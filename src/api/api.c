@@ -7,6 +7,7 @@
 #include "api/mux_feed.h"
 #include "api/native.h"
 #include "api/static.h"
+#include "api/user_docs.h"
 #include "api/windows.h"
 #include "base/log.h"
 #include "comfy/events.h"
@@ -555,6 +556,11 @@ void api_drain(struct api *a)
     a->draining = true;
 }
 
+void api_stop(struct api *a)
+{
+    a->stopped = true;
+}
+
 void api_free(struct api **ap)
 {
     struct api *a = *ap;
@@ -562,6 +568,7 @@ void api_free(struct api **ap)
     if (a == NULL)
         return;
     native_info_fini(a);
+    user_docs_free(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);

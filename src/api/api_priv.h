@@ -45,7 +45,9 @@ struct api {
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
+    struct user_doc *user_docs;             /* user_docs.c */
     bool draining;
+    bool stopped; /* clients are gone: what is still answered is only put away */
 };
 
 /* Who asks. One tenant for now; every look-up goes through it, so that several can come. */
@@ -132,6 +134,8 @@ struct api_blob {
     const char *job;        /* for the log, or NULL */
     int64_t at;             /* wall ms, for Last-Modified */
     bool mux;               /* errors in our routes' shape */
+    bool attached;          /* always as a download */
+    bool style;             /* a style sheet that the caller's own page loads: shown as what it is */
     struct image_want want; /* what is to be made of them; op IMAGE_FILE: nothing */
 };
 void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b);

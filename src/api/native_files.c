@@ -29,7 +29,7 @@ void api_put_file_fields(struct http_req *req, const char *name, bool attachment
 static void reply_fd(struct api *a, struct http_req *req, const struct api_blob *b, int fd)
 {
     struct http_file f = {.fd = fd, .size = b->size, .mtime = b->at / 1000};
-    bool active = name_is_active(b->name, strlen(b->name));
+    bool active = name_is_active(b->name, strlen(b->name)) && !b->style;
     char etag[BLAKE3_HEX + 2];
 
     if (picture_possible(a, b)) {
@@ -48,7 +48,7 @@ static void reply_fd(struct api *a, struct http_req *req, const struct api_blob 
     f.type = active                  ? "application/octet-stream"
              : b->mime && b->mime[0] ? b->mime
                                      : name_mime(b->name, strlen(b->name));
-    api_put_file_fields(req, b->name, active);
+    api_put_file_fields(req, b->name, active || b->attached);
     http_reply_file(req, 200, &f);
 }
 

@@ -224,6 +224,8 @@ static int serve_listen(struct serve *s, struct err *e)
 static void serve_close(struct serve *s)
 {
     http_server_free(&s->http);
+    if (s->api)
+        api_stop(s->api);
     images_free(&s->images);
     if (s->runner)
         runner_stop(s->runner);

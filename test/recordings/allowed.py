@@ -92,6 +92,15 @@ ALLOWED = [
         "an empty body has a length"),
     Row("gateway", "e3_*", r"HEAD missing", r"^header content-length$", "an empty body has a length"),
 
+    Row("gateway", "f2_*", r"POST /settings.*\((empty body|list|not JSON)\)", r"^(status|header (content-type|connection)|body)$",
+        "what makes no sense is a 400 that says why, and the connection stays"),
+    Row("gateway", "f2_*", r"(GET|HEAD) /userdata/", r"^header (content-disposition|x-content-type-options|content-security-policy)$",
+        "what users keep is never active on our origin: a download, as on servers that are newer than the recorded one"),
+    Row("gateway", "f2_*", r"(GET|POST) /userdata", r"^body(\[\d\])?\.(modified|created)$",
+        "whole milliseconds, as servers that are newer than the recorded one say it"),
+    Row("gateway", "f2_*", r"GET /userdata/.*\((slash not encoded|a directory)\)",
+        r"^header (transfer-encoding|content-type|content-length)$", "an empty body has a length, and no type"),
+
     # The simulator: docs/simulator.md says where it differs.
     Row("sim", "a4_*", r"GET /view", r"^body\.text\.prompt$",
         "the hash of an input that the server wrote itself stands in it, and its PNG encoder writes other bytes"),

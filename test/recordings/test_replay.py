@@ -21,7 +21,7 @@ NOT_FOR = {
 # What the gateway's core of the native API is held against; the other sessions come with the rest of its routes.
 GATEWAY_HOLDS = {
     "a1_plain_success", "a3_many_outputs", "a4_load_invert_save", "b1_two_clients", "b2_reconnect", "b5_preview_formats",
-    "d1_execution_error", "d2_interrupt", "e3_view",
+    "d1_execution_error", "d2_interrupt", "e1_upload_image", "e2_upload_mask", "e3_view", "f2_userdata_settings",
 }
 
 # What the gateway is not held against leaves its traces in the cache of the server behind it all the same: it is done
