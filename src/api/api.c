@@ -4,6 +4,8 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/catalogue.h"
+#include "api/file_probe.h"
 #include "api/mux_feed.h"
 #include "api/native.h"
 #include "api/static.h"
@@ -569,6 +571,8 @@ void api_free(struct api **ap)
         return;
     native_info_fini(a);
     user_docs_free(a);
+    probes_free(a);
+    catalogue_free(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);

@@ -46,6 +46,9 @@ struct api {
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
     struct user_doc *user_docs;             /* user_docs.c */
+    struct probes *probes;                  /* file_probe.c */
+    struct catalogue *catalogue;            /* catalogue.c */
+    uint64_t uploads;                       /* since the start: what may be chosen as an input has changed */
     bool draining;
     bool stopped; /* clients are gone: what is still answered is only put away */
 };

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "api/catalogue.h"
 #include "api/native.h"
 #include "comfy/object_info.h"
 #include "job/scheduler.h"
@@ -91,12 +92,11 @@ static void no_server_yet(struct http_req *req)
     api_native_error(req, 503, "not_ready", "No server has been reached yet", "");
 }
 
-void native_get_object_info(struct api *a, struct http_req *req, const struct api_params *p)
+static void on_text(struct api *a, struct http_req *req, struct bytes *text, const char *etag)
 {
-    const char *accept = http_req_header(req, "Accept-Encoding"), *etag;
-    struct bytes *text = registry_object_info(a->d.registry, &etag), *gz = NULL;
+    const char *accept = http_req_header(req, "Accept-Encoding");
+    struct bytes *gz = NULL;
 
-    (void)p;
     if (text == NULL) {
         no_server_yet(req);
         return;
@@ -105,7 +105,6 @@ void native_get_object_info(struct api *a, struct http_req *req, const struct ap
     http_set(req, "Vary", "Accept-Encoding");
     if (http_not_modified(req, etag, 0)) {
         http_reply_empty(req, 304);
-        bytes_unref(text);
         return;
     }
     if (accept && strstr(accept, "gzip"))
@@ -113,20 +112,26 @@ void native_get_object_info(struct api *a, struct http_req *req, const struct ap
     if (gz)
         http_set(req, "Content-Encoding", "gzip");
     http_reply_bytes(req, 200, "application/json; charset=utf-8", gz ? gz : text);
-    bytes_unref(text);
+}
+
+void native_get_object_info(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    (void)p;
+    catalogue_text(a, req, on_text);
+}
+
+static void on_class(struct api *a, struct http_req *req, struct buf *text)
+{
+    (void)a;
+    if (text)
+        api_reply_json(req, 200, text);
+    else
+        no_server_yet(req);
 }
 
 void native_get_object_info_class(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct object_view *view = registry_view(a->d.registry);
-    struct buf b = BUF_INIT;
-
-    if (view == NULL) {
-        no_server_yet(req);
-        return;
-    }
-    object_view_put_class(&b, view, (struct str){p->v[0], strlen(p->v[0])}, NULL, NULL);
-    api_reply_json(req, 200, &b);
+    catalogue_class(a, req, p->v[0], on_class);
 }
 
 /* --- features --- */

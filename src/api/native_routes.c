@@ -44,6 +44,8 @@ const struct api_route native_routes[] = {
     /* files */
     {"GET", "/view", API_TWIN, API_OWN, native_get_view, "a file by its names"},
     {"POST", "/upload/image", API_TWIN | API_CHANGES, API_OWN, native_post_upload, "store a file that jobs may read"},
+    {"POST", "/upload/mask", API_TWIN | API_CHANGES, API_OWN, native_post_mask, "store a picture with a mask put onto it"},
+    {"GET", "/internal/files/{type}", 0, API_OWN, native_get_files, "names of files, newest first"},
     /* what users keep */
     {"GET", "/users", API_TWIN, API_OWN, native_get_users, "where settings are kept"},
     {"POST", "/users", API_TWIN | API_CHANGES, API_OWN, native_post_users, "add a user"},

@@ -85,7 +85,7 @@ enum store_status mem_output_find(struct mem_store *m, struct req *r)
         if (o == NULL)
             continue;
         if (found && memcmp(found->blake3, o->blake3, BLAKE3_LEN) != 0)
-            return STORE_NOT_FOUND;
+            return STORE_CONFLICT;
         found = o;
         at = j;
     }

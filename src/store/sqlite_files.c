@@ -42,7 +42,7 @@ static sqlite3_stmt *output_of_job(struct db *db, const struct store_output_key 
 }
 
 /* Blobs of one content are one blob: the first and the last of that name tell whether there is a second. */
-static sqlite3_stmt *output_of_tenant(struct db *db, const struct store_output_key *k)
+static sqlite3_stmt *output_of_tenant(struct db *db, const struct store_output_key *k, bool *several)
 {
     int64_t first = db_int(db, 0,
                            "SELECT min(blob) FROM outputs WHERE tenant = ? AND filename = ? AND subfolder = ?"
@@ -53,6 +53,7 @@ static sqlite3_stmt *output_of_tenant(struct db *db, const struct store_output_k
                           " AND type = ? AND blob IS NOT NULL",
                           "ssss", k->tenant, k->filename, k->subfolder, k->type);
 
+    *several = first != last;
     if (first == 0 || first != last)
         return NULL;
     return db_query(db,
@@ -64,10 +65,11 @@ static sqlite3_stmt *output_of_tenant(struct db *db, const struct store_output_k
 enum store_status sql_output_find(struct db *db, struct req *r)
 {
     const struct store_output_key *k = &r->in.output;
-    sqlite3_stmt *st = k->job ? output_of_job(db, k) : output_of_tenant(db, k);
+    bool several = false;
+    sqlite3_stmt *st = k->job ? output_of_job(db, k) : output_of_tenant(db, k, &several);
 
     if (!db_next(db, st))
-        return STORE_NOT_FOUND;
+        return several ? STORE_CONFLICT : STORE_NOT_FOUND;
     output_take(r, st);
     db_end(st);
     return STORE_OK;

@@ -26,10 +26,10 @@ enum store_status {
     STORE_LOST,   /* the job is not at the version given: nothing was changed */
     STORE_EXISTS, /* submit: the id or the key is taken; server_put: the name is */
     STORE_NOT_FOUND,
-    STORE_FULL,     /* no space: nothing was changed; try again later */
-    STORE_FAILED,   /* anything else, logged with its reason: nothing was changed */
-    STORE_CONFLICT, /* user files: the path is a folder's, or leads through a file */
-    STORE_LIMIT     /* user files: there are as many as there may be */
+    STORE_FULL,   /* no space: nothing was changed; try again later */
+    STORE_FAILED, /* anything else, logged with its reason: nothing was changed */
+    STORE_CONFLICT, /* an output's name means several; user files: the path is a folder's, or leads through a file */
+    STORE_LIMIT /* user files: there are as many as there may be */
 };
 const char *store_status_name(enum store_status s);
 
@@ -148,8 +148,8 @@ struct store_file {
 };
 typedef void store_file_cb(const struct store_file *f, void *arg);
 
-/* An output by its names. job NULL: by plain names over all jobs of the tenant (NOT_FOUND unless exactly one
- * distinct content has them). attempt 0: the one that won. */
+/* An output by its names. job NULL: by plain names over all jobs of the tenant (CONFLICT if
+ * more than one distinct content has them). attempt 0: the one that won. */
 struct store_output_key {
     const char *tenant, *job, *type, *subfolder, *filename;
     int attempt;

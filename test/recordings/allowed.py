@@ -92,6 +92,12 @@ ALLOWED = [
         "an empty body has a length"),
     Row("gateway", "e3_*", r"HEAD missing", r"^header content-length$", "an empty body has a length"),
 
+    Row("gateway", "e[12]_*", r"POST /upload/(image|mask) \((type (unknown|empty)|absolute filename|filename with a folder|"
+        r"image field is text|empty filename|very long name|NUL in name|multipart without|urlencoded|no original_ref|"
+        r"original_ref (not|without)|mask is not|originalRef)", r"^(status|header (content-type|connection)|body)$",
+        "what makes no sense is a 400, and the connection stays"),
+    Row("gateway", "e1_*", r"\(subfolder with backslash\)", r"^(status|header content-type|body)$",
+        "a backslash leads into a folder on some servers and is a character on others: refused"),
     Row("gateway", "f2_*", r"POST /settings.*\((empty body|list|not JSON)\)", r"^(status|header (content-type|connection)|body)$",
         "what makes no sense is a 400 that says why, and the connection stays"),
     Row("gateway", "f2_*", r"(GET|HEAD) /userdata/", r"^header (content-disposition|x-content-type-options|content-security-policy)$",
