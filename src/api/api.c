@@ -393,11 +393,46 @@ static void put_cors(struct api *a, struct http_req *req)
     }
 }
 
-/* Reading what is not in the table: the frontend's own files, then whatever the primary server has (extensions,
- * templates, routes of custom nodes). Nothing that changes a server is passed on: 405, as a ComfyUI server answers. */
+/* Which methods a path has, as in Allow. */
+static void put_allow(struct buf *b, const char *path)
+{
+    static const char *const more[] = {"POST", "PUT", "DELETE", "PATCH"};
+    struct api_params p = {{NULL}};
+    bool known = false;
+
+    buf_puts(b, "GET,HEAD"); /* a server has its pages below every path */
+    for (size_t i = 0; i < ARRAY_LEN(more); i++) {
+        if (route_find(native_routes, more[i], path, &p, &known))
+            buf_printf(b, ",%s", more[i]);
+        params_fini(&p);
+    }
+}
+
+static void wrong_method(struct http_req *req, const char *path)
+{
+    struct buf b = BUF_INIT;
+
+    put_allow(&b, path);
+    http_set(req, "Allow", buf_str(&b));
+    http_reply_str(req, 405, "text/plain; charset=utf-8", "405: Method Not Allowed");
+    buf_free(&b);
+}
+
+/* As a server's static files: an answer without a length, and to HEAD without a type. */
+void api_not_there(struct http_req *req)
+{
+    bool head = http_req_method(req) == HTTP_HEAD;
+
+    http_start(req, 404, head ? NULL : "application/octet-stream", -1);
+    http_end(req);
+}
+
+/* What is in no table: the frontend's own files, and routes of custom nodes, which a server answers. Nothing is passed on
+ * that lies below a route of ours. */
 static void unknown(struct api *a, struct http_req *req, const char *path, bool path_known)
 {
     enum http_method m = http_req_method(req);
+    bool reads = m == HTTP_GET || m == HTTP_HEAD, ours = path_known || native_is_private(path);
 
     if (strncmp(path, "/mux/", 5) == 0 || strncmp(path, "/status/", 8) == 0 ||
         strncmp(path, "/result/", 8) == 0) {
@@ -407,17 +442,16 @@ static void unknown(struct api *a, struct http_req *req, const char *path, bool 
             api_error(req, 404, "not_found", "there is no such route", NULL);
         return;
     }
-    if (m == HTTP_GET || m == HTTP_HEAD) {
-        if (a->cfg.frontend && static_serve(req, a->cfg.frontend))
-            return;
-        if (native_is_private(path))
-            http_reply_empty(req, 404);
-        else
-            native_from_primary(a, req, NULL);
+    if (reads && a->cfg.frontend && static_serve(req, a->cfg.frontend))
         return;
-    }
-    http_set(req, "Allow", "GET,HEAD");
-    http_reply_str(req, 405, "text/plain; charset=utf-8", "405: Method Not Allowed");
+    if (reads && ours)
+        api_not_there(req);
+    else if (ours || m == HTTP_OTHER)
+        wrong_method(req, path);
+    else if (!origin_allowed(a, req))
+        http_reply_empty(req, 403);
+    else
+        native_pass(a, req, NULL);
 }
 
 static void on_done(int64_t us, void *arg)
@@ -530,6 +564,7 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
     a->windows = windows_new(d->clock);
     a->feed = feed_new(d->store);
+    registry_on_logs(d->registry, native_on_logs, a);
     buf_free(&features);
     return a;
 }

@@ -22,6 +22,7 @@ struct api_config {
     int nodes_max;                /* nodes of a prompt */
     unsigned clients_max;         /* sockets */
     const char *frontend;         /* folder of static files, or NULL */
+    bool manager;                 /* the manager's routes are passed to the primary; else refused */
     const char *const *cors;      /* allowed origins, NULL-terminated; "*" for any; NULL: none */
 };
 

@@ -49,6 +49,7 @@ struct api {
     struct probes *probes;                  /* file_probe.c */
     struct catalogue *catalogue;            /* catalogue.c */
     uint64_t uploads;                       /* since the start: what may be chosen as an input has changed */
+    struct shared *asked;                   /* what servers are being asked for clients (shared.h) */
     bool draining;
     bool stopped; /* clients are gone: what is still answered is only put away */
 };
@@ -94,6 +95,8 @@ void api_error(struct http_req *req, int status, const char *code, const char *m
 /* The native shape {"error":{"type","message","details","extra_info":{}},"node_errors":{}}. */
 void api_native_error(struct http_req *req, int status, const char *type, const char *message,
                       const char *details);
+/* 404, as a server says it of a file that its pages do not have. */
+void api_not_there(struct http_req *req);
 /* The buffer as application/json; charset=utf-8; it is emptied. */
 void api_reply_json(struct http_req *req, int status, struct buf *b);
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "api/native.h"
+#include "api/static.h"
 #include "comfy/prompt_request.h"
 
 void native_ws(struct api *a, struct http_req *req, const struct api_params *p)
@@ -26,7 +27,32 @@ static void refuse(struct api *a, struct http_req *req, const struct api_params 
 {
     (void)a;
     (void)p;
-    http_reply_empty(req, 404);
+    http_reply_str(req, 404, "text/plain; charset=utf-8", "404: Not Found");
+}
+
+/* As a server that was started without assets. The feature flag says the same; clients then go by names. */
+static void refuse_assets(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    (void)a;
+    (void)p;
+    http_reply_str(
+        req, 503, "application/json; charset=utf-8",
+        "{\"error\": {\"code\": \"SERVICE_DISABLED\", \"message\": \"Assets are not offered here: files go "
+        "by their names\", \"details\": {}}}");
+}
+
+/* The operator's own files of the frontend, where there are some; else the primary's. Names in assets/ hold a hash: those of
+ * another build are of no use, and hide that it is another. */
+static void get_page_file(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    const char *dir = a->cfg.frontend;
+
+    if (dir && static_serve(req, dir))
+        return;
+    if (dir && strncmp(http_req_path(req), "/assets/", 8) == 0)
+        api_not_there(req);
+    else
+        native_from_primary(a, req, p);
 }
 
 /* clang-format off */
@@ -64,17 +90,52 @@ const struct api_route native_routes[] = {
     {"GET", "/object_info/{class}", API_TWIN, API_MERGED, native_get_object_info_class, "one node class"},
     {"GET", "/features", API_TWIN, API_OWN, native_get_features, "what this server supports"},
     {"GET", "/system_stats", API_TWIN, API_MERGED, native_get_system_stats, "versions and devices of the fleet"},
-    {"GET", "/embeddings", API_TWIN, API_PRIMARY, native_from_primary, "names of embeddings"},
-    {"GET", "/models", API_TWIN, API_PRIMARY, native_from_primary, "model folders"},
-    {"GET", "/models/{folder}", API_TWIN, API_PRIMARY, native_from_primary, "names of models"},
+    {"GET", "/embeddings", API_TWIN, API_MERGED, native_get_model_list, "names of embeddings"},
+    {"GET", "/models", API_TWIN, API_MERGED, native_get_model_list, "model folders"},
+    {"GET", "/models/{folder}", API_TWIN, API_MERGED, native_get_model_list, "names of models"},
+    {"GET", "/experiment/models", API_TWIN, API_MERGED, native_get_model_list, "model folders"},
+    {"GET", "/experiment/models/{folder}", API_TWIN, API_MERGED, native_get_model_list, "models with their sizes and dates"},
+    {"GET", "/experiment/models/preview/{folder}/{index}/{file...}", API_TWIN, API_BOUND, native_get_model_file, "a model's picture"},
+    {"GET", "/view_metadata/{folder}", API_TWIN, API_BOUND, native_get_model_file, "what stands in a model's file about it"},
     /* the frontend */
     {"GET", "/extensions", API_TWIN, API_PRIMARY, native_from_primary, "the frontend's extensions"},
+    {"GET", "/i18n", API_TWIN, API_PRIMARY, native_from_primary, "translations"},
+    {"GET", "/workflow_templates", API_TWIN, API_PRIMARY, native_from_primary, "example workflows of custom nodes"},
+    {"GET", "/api/workflow_templates/{file...}", 0, API_PRIMARY, get_page_file, "one of them, or its picture"},
+    {"GET", "/global_subgraphs", API_TWIN, API_PRIMARY, native_from_primary, "subgraphs of custom nodes"},
+    {"GET", "/global_subgraphs/{id}", API_TWIN, API_PRIMARY, native_from_primary, "one of them"},
+    {"GET", "/node_replacements", API_TWIN, API_PRIMARY, native_from_primary, "which class takes the place of an old one"},
+    {"GET", "/extensions/{file...}", 0, API_PRIMARY, get_page_file, "files of extensions"},
+    {"GET", "/templates/{file...}", 0, API_PRIMARY, get_page_file, "example workflows"},
+    {"GET", "/docs/{file...}", 0, API_PRIMARY, get_page_file, "help for nodes"},
+    {"GET", "/assets/{file...}", 0, API_PRIMARY, get_page_file, "the frontend's own files"},
+    {"GET", "/", 0, API_PRIMARY, get_page_file, "the frontend"},
+    {"GET", "/api/", 0, API_PRIMARY, get_page_file, "the frontend"},
+    {"GET", "/index.html", 0, API_PRIMARY, get_page_file, "the frontend"},
     /* a server's own affairs */
-    {"*", "/internal/{rest...}", 0, API_REFUSED, refuse, "a server's logs and folders"},
-    {"*", "/api/jobs", 0, API_REFUSED, refuse, "jobs of one server"},
-    {"*", "/api/assets", 0, API_REFUSED, refuse, "assets of one server"},
-    {"*", "/api/assets/{rest...}", 0, API_REFUSED, refuse, "assets of one server"},
-    {"*", "/api/tags", 0, API_REFUSED, refuse, "tags of one server's assets"},
+    {"POST", "/free", API_TWIN | API_CHANGES, API_EVERY, native_post_free, "let every server free memory"},
+    {"GET", "/internal/logs", 0, API_MERGED, native_get_logs, "what the servers logged last, as text"},
+    {"GET", "/internal/logs/raw", 0, API_MERGED, native_get_logs_raw, "the same in lines"},
+    {"PATCH", "/internal/logs/subscribe", API_CHANGES, API_EVERY, native_patch_logs, "log lines as they come, over a client's socket"},
+    {"GET", "/internal/{rest...}", 0, API_REFUSED, refuse, "folders of one host"},
+    {"*", "/api/assets", 0, API_REFUSED, refuse_assets, "assets of one server"},
+    {"*", "/api/assets/{rest...}", 0, API_REFUSED, refuse_assets, "assets of one server"},
+    {"*", "/api/tags", 0, API_REFUSED, refuse_assets, "tags of one server's assets"},
+    {"*", "/api/tasks/{id}", 0, API_REFUSED, refuse_assets, "downloads of one server"},
+    {"*", "/manager/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager"},
+    {"*", "/customnode/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager: node packs"},
+    {"*", "/externalmodel/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager: models"},
+    {"*", "/snapshot/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager: snapshots"},
+    {"*", "/comfyui_manager/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager: versions"},
+    {"*", "/v2/manager/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager 4"},
+    {"*", "/v2/customnode/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager 4: node packs"},
+    {"*", "/v2/externalmodel/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager 4: models"},
+    {"*", "/v2/snapshot/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager 4: snapshots"},
+    {"*", "/v2/comfyui_manager/{rest...}", API_TWIN | API_CHANGES, API_REFUSED, native_manager, "ComfyUI-Manager 4: versions"},
+    {"*", "/api/v2/jobs", 0, API_REFUSED, refuse, "Comfy API v2"},
+    {"*", "/api/v2/jobs/{rest...}", 0, API_REFUSED, refuse, "Comfy API v2"},
+    {"*", "/api/v2/assets", 0, API_REFUSED, refuse, "Comfy API v2"},
+    {"*", "/api/v2/assets/{rest...}", 0, API_REFUSED, refuse, "Comfy API v2"},
     {NULL, NULL, 0, API_OWN, NULL, NULL},
 };
 /* clang-format on */
