@@ -218,11 +218,17 @@ static void view_put(struct buf *t, const char *key, const char *value)
 static void view_from(struct api *a, struct http_req *req, const struct view *v, const char *server,
                       const char *subfolder, bool partly)
 {
-    static const char *const whole[] = {
-        "Range", "If-None-Match", "If-Modified-Since", "If-Range", "Origin", "Referer", "Cookie", NULL};
-    static const char *const any[] = {"Origin", "Referer", "Cookie", NULL};
+    static const char *const whole[] = {"Range",         "If-None-Match", "If-Modified-Since",
+                                        "If-Range",      "Origin",        "Referer",
+                                        "Authorization", "Cookie",        NULL};
+    static const char *const any[] = {"Origin", "Referer", "Authorization", "Cookie", NULL};
+    /* what it says of a picture that it makes is right; of a file it is said here, whatever the server thinks of it */
+    static const char *const file[] = {"Content-Type", "Content-Disposition", "X-Content-Type-Options",
+                                       "Set-Cookie",   "Access-Control-*",    NULL};
+    bool made = v->preview || v->channel, active = name_is_active(v->filename, strlen(v->filename));
     struct http_client *c = registry_client(a->d.registry, server);
-    struct http_pass pass = {.drop = partly ? any : whole, .on_unreachable = bound_gone};
+    struct http_pass pass = {
+        .drop = partly ? any : whole, .drop_answer = made ? file + 1 : file, .on_unreachable = bound_gone};
     struct buf t = BUF_INIT;
 
     if (c == NULL) {
@@ -237,6 +243,10 @@ static void view_from(struct api *a, struct http_req *req, const struct view *v,
     view_put(&t, "preview", v->preview);
     view_put(&t, "channel", v->channel);
     pass.target = t.data;
+    api_put_file_fields(req, v->filename, active && !made);
+    if (!made)
+        http_set(req, "Content-Type",
+                 active ? "application/octet-stream" : name_mime(v->filename, strlen(v->filename)));
     http_pass_through(req, c, &pass);
     buf_free(&t);
 }

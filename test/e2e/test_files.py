@@ -378,6 +378,16 @@ def test_a_file_that_exactly_one_server_has():
             assert (await view(c, name, method="HEAD"))[0] == 200
             assert (await view(c, name, preview="jpeg;50"))[0] == 200
             assert (await view(c, name, type="temp"))[0] == 404
+            async with Client(s.urls[1]) as there:
+                for evil in ("x.html", "x.svg", "x.png"):
+                    await there.upload(evil, b"<script>", type="output")
+            for evil in ("x.html", "x.svg", "x.png"):
+                async with c.http.get(c.url + "/view", params={"filename": evil}) as r:
+                    assert r.status == 200 and await r.read() == b"<script>"
+                    assert r.headers.getall("X-Content-Type-Options") == ["nosniff"]
+                    assert r.content_type == ("image/png" if evil == "x.png" else "application/octet-stream")
+                    (disposition,) = r.headers.getall("Content-Disposition")
+                    assert disposition.startswith("attachment") == (evil != "x.png")
             assert (await view(c, "other_00001_.png"))[0] == 404
             # two have it: nobody knows which is meant
             twins = [await made_behind_our_back(url, "twin", i) for i, url in enumerate(s.urls)]
