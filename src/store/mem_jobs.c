@@ -301,14 +301,23 @@ static bool same(const char *want, const char *have)
     return want == NULL || (have && strcmp(want, have) == 0);
 }
 
+static bool names_match(const struct store_filter *f, const struct job_summary *s)
+{
+    return same(f->tenant, s->tenant) && same(f->client_id, s->client_id) &&
+           same(f->window_id, s->window_id) && same(f->server, s->server);
+}
+
+/* What an index would find: the rest is looked at job by job. */
 static bool list_matches(const struct store_filter *f, const struct mem_job *j)
 {
     const struct job_summary *s = &j->rec->s;
+    struct store_filter searched = *f;
 
     if (!(f->states & JOB_STATE_BIT(s->state)) || (f->in_history && (s->flags & JOB_F_NO_HISTORY)))
         return false;
-    return same(f->tenant, s->tenant) && same(f->client_id, s->client_id) &&
-           same(f->window_id, s->window_id) && same(f->server, s->server);
+    if (!f->in_history)
+        store_list_narrow(f, &searched);
+    return names_match(&searched, s);
 }
 
 static bool list_has_kind(const struct store_filter *f, const struct job_record *rec)
@@ -325,8 +334,8 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
     const struct store_filter *f = &r->in.list;
     struct mem_job **v = f->in_history ? m->finished.v : m->order.v;
     size_t n = f->in_history ? m->finished.n : m->order.n;
-    int64_t skip = f->kind ? 0 : f->offset, last = 0, seen = 0;
-    int look = f->kind && f->look > f->limit ? f->look : f->limit;
+    int64_t skip = f->look ? 0 : f->offset, last = 0, seen = 0;
+    int look = f->look > f->limit ? f->look : f->limit;
 
     r->out.list.rows = xcalloc((size_t)f->limit, sizeof(struct job_record *));
     for (size_t i = 0; i < n; i++) {
@@ -343,7 +352,7 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
         }
         look--;
         seen = at;
-        if (f->kind && !list_has_kind(f, j->rec))
+        if (!names_match(f, &j->rec->s) || (f->kind && !list_has_kind(f, j->rec)))
             continue;
         if (r->out.list.n == (size_t)f->limit) {
             r->out.list.next = last;

@@ -166,6 +166,10 @@ struct bytes *req_fill_answer(struct bytes *answer, int64_t number);
 /* The i-th name ComfyUI tries for an upload: "cat.png", "cat (1).png", ... */
 void req_input_name(struct buf *out, const char *name, unsigned i);
 
+/* The index of jobs in which a list by seq is searched. *searched: what of f decides by that, less than f where only a look at
+ * each row tells. */
+const char *store_list_narrow(const struct store_filter *f, struct store_filter *searched);
+
 void req_give_submit(struct store *s, const struct store_submit *in, store_submitted_cb *cb, void *arg);
 void req_give_step(struct store *s, const struct store_step *in, store_done_cb *cb, void *arg);
 void req_give_get(struct store *s, const char *id, uint32_t parts, store_record_cb *cb, void *arg);
