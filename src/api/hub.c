@@ -271,6 +271,53 @@ unsigned hub_sockets(const struct hub *h)
     return h->sockets;
 }
 
+static bool client_logs(const struct hub_client *c)
+{
+    return c->logs && !list_empty(&c->sockets);
+}
+
+void hub_want_logs(struct hub *h, const char *tenant, const char *client_id, bool want)
+{
+    if (hub_has_socket(h, tenant, client_id))
+        client_get(h, tenant, client_id)->logs = want;
+}
+
+bool hub_logs_wanted(struct hub *h)
+{
+    struct hub_client *c, *tmp;
+
+    HASH_ITER(hh, h->clients, c, tmp)
+        if (client_logs(c))
+            return true;
+    return false;
+}
+
+void hub_tell_logs(struct hub *h, struct buf *message)
+{
+    struct out *o = out_text(OUT_PROGRESS, message); /* left out for a socket that does not keep up */
+    struct hub_client *c, *tmp;
+
+    HASH_ITER(hh, h->clients, c, tmp) {
+        if (!client_logs(c)) {
+            c->logs = false;
+            continue;
+        }
+        list_for_each_safe(it, &c->sockets)
+            socket_send(list_entry(it, struct hub_socket, link), o);
+    }
+    out_free(o);
+}
+
+bool hub_has_socket(struct hub *h, const char *tenant, const char *client_id)
+{
+    char *key = xasprintf("%s\x1f%s", tenant, client_id);
+    struct hub_client *c;
+
+    HASH_FIND_STR(h->clients, key, c);
+    free(key);
+    return c && !list_empty(&c->sockets);
+}
+
 void hub_each_peer(struct hub *h, const char *tenant, const char *peer_ip,
                    void (*cb)(const char *client_id, void *arg), void *arg)
 {

@@ -67,5 +67,11 @@ size_t hub_remaining(struct hub *h, const char *tenant, const char *client_id);
 void hub_each_peer(struct hub *h, const char *tenant, const char *peer_ip,
                    void (*cb)(const char *client_id, void *arg), void *arg);
 unsigned hub_sockets(const struct hub *h);
+/* The servers' log lines, to clients that want them and have a socket; who has none any more wants none. */
+void hub_want_logs(struct hub *h, const char *tenant, const char *client_id, bool want);
+bool hub_logs_wanted(struct hub *h);
+void hub_tell_logs(struct hub *h, struct buf *message); /* empties it */
+/* Has this client a live socket? */
+bool hub_has_socket(struct hub *h, const char *tenant, const char *client_id);
 
 #endif

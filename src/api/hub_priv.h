@@ -46,6 +46,7 @@ struct hub_client {
     size_t untold;      /* jobs of its own whose end has not been told */
     bool submitted;     /* it has submitted: its counts are its own */
     bool status_due;
+    bool logs; /* wants the servers' log lines */
     UT_hash_handle hh;
 };
 

@@ -541,9 +541,9 @@ static void test_one_spelling(void **state)
 {
     static const char *const ours[] = {"/%68istory", "/hist%6fry", "/%61pi/history", "/api/%68istory",
                                        "/%76iew?filename=a.png"};
-    static const char *const nobody[] = {"/%69nternal/logs",
-                                         "/internal/logs",
-                                         "//internal/logs",
+    static const char *const nobody[] = {"/%69nternal/folder_paths",
+                                         "/internal/folder_paths",
+                                         "//internal/folder_paths",
                                          "/x/../history",
                                          "/x/%2e%2e/history",
                                          "/./history",

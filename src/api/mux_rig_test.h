@@ -292,6 +292,22 @@ struct http_client *registry_client(struct registry *r, const char *name)
     return NULL;
 }
 
+const char *registry_client_id(struct registry *r, const char *name)
+{
+    (void)r, (void)name;
+    return NULL;
+}
+
+void registry_on_logs(struct registry *r, registry_logs_cb *cb, void *arg)
+{
+    (void)r, (void)cb, (void)arg;
+}
+
+void registry_want_logs(struct registry *r, bool want)
+{
+    (void)r, (void)want;
+}
+
 const char *registry_primary(struct registry *r)
 {
     return r->primary;

@@ -12,6 +12,7 @@
 #include "comfy/prompt_request.h"
 #include "comfy/validate.h"
 
+#define WORKFLOW_ID_MAX 128
 #define JUDGE_ON_LOOP (64u << 10) /* bytes; a longer prompt is judged on a worker */
 
 /* One submit on its way: the request, its parts, and what was found out about it. */
@@ -283,13 +284,30 @@ static void on_submitted(const struct store_submitted *res, void *arg)
                res->status == STORE_FULL ? "no space left on the device" : "the store could not write");
 }
 
+/* What the page calls the workflow that this was made from; one that is too long for a name is none. */
+static char *workflow_of(const struct submit *s)
+{
+    struct json extra;
+    char *id = NULL;
+
+    if (s->r.extra_data.len && json_check(s->r.extra_data.data, s->r.extra_data.len, NULL, &extra, NULL) == 0)
+        id = json_strdup(json_get(json_get(json_get(extra, "extra_pnginfo"), "workflow"), "id"));
+    if (id && strlen(id) > WORKFLOW_ID_MAX) {
+        free(id);
+        id = NULL;
+    }
+    return id;
+}
+
 static void give(struct submit *s)
 {
     struct json g = graph_text(s->g);
+    char *workflow = workflow_of(s);
     struct store_submit in = {.id = s->id,
                               .tenant = s->tenant,
                               .client_id = s->r.client_id && s->r.client_id[0] ? s->r.client_id : NULL,
                               .window_id = s->window ? s->window : s->r.window_id,
+                              .workflow_id = workflow,
                               .need = s->need.len ? buf_str(&s->need) : NULL,
                               .graph = bytes_new(g.p, g.n),
                               .extra_data = opt_bytes(&s->r.extra_data),
@@ -310,6 +328,7 @@ static void give(struct submit *s)
     memcpy(in.body_hash, s->body_hash, BLAKE3_LEN);
     hub_expect(s->a->hub, s->id);
     taken = runner_submit(s->a->runner, &in, on_submitted, s);
+    free(workflow);
     bytes_unref(in.graph);
     bytes_unref(in.extra_data);
     bytes_unref(in.targets);

@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "api/page.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/opts.h"
@@ -213,6 +214,8 @@ static int serve_listen(struct serve *s, struct err *e)
         log_warn(LOG_S("event", "open_to_the_network"), LOG_S("address", listener_addr(ln)),
                  LOG_S("reason", "there are no access keys: everyone who reaches this address may use it"));
     printf("comfymux listens on http://%s\n", listener_addr(ln));
+    if (page_files[0].name)
+        printf("Its page is http://%s/mux/\n", listener_addr(ln));
     fflush(stdout);
     return loop_signal(s->loop, SIGTERM, on_term, s, e) < 0 ||
                    loop_signal(s->loop, SIGINT, on_term, s, e) < 0 ||

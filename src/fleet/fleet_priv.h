@@ -53,6 +53,9 @@ struct registry {
     const struct fleet_listener *listener;
     void *listener_arg;
     struct task change; /* tells the listener, once a turn */
+    registry_logs_cb *on_logs;
+    void *on_logs_arg;
+    bool logs_wanted;
 
     /* caps.c */
     struct merged merged, next; /* next: takes its place before the listener is told */
@@ -126,7 +129,9 @@ struct server {
     bool gone; /* no longer configured; lives on for its calls */
     struct task retire;
     struct http_client *http; /* NULL when gone */
-    struct list held;         /* prompts of ours that it has, as far as we know (struct held) */
+    struct http_client
+        *visits; /* likewise; for what clients ask of it: however long that takes, ours is not kept waiting */
+    struct list held; /* prompts of ours that it has, as far as we know (struct held) */
     struct link link;
     struct health health;
     struct watch watch;
@@ -165,6 +170,8 @@ void link_init(struct server *s);
 void link_start(struct server *s);
 void link_stop(struct server *s);
 bool link_is_open(const struct server *s);
+/* Tell the server whether its log lines are wanted on our socket. */
+void link_want_logs(struct server *s, bool want);
 
 /* --- watch.c --- */
 void watch_init(struct server *s);

@@ -184,8 +184,10 @@ void registry_set_config(struct registry *r, const struct registry_config *cfg)
             r->by_index[i]->health.stall_ms = cfg->stall_ms;
     r->cfg.ca_file = r->ca_file = ca;
     for (size_t i = 0; i < SERVERS_MAX; i++)
-        if (r->by_index[i])
+        if (r->by_index[i]) {
             http_client_set_connect(r->by_index[i]->http, cfg->connect_ms);
+            http_client_set_connect(r->by_index[i]->visits, cfg->connect_ms);
+        }
 }
 
 static void take_out(struct server *s, bool now)
@@ -745,7 +747,30 @@ struct http_client *registry_client(struct registry *r, const char *name)
 {
     struct server *s = registry_find(r, name);
 
-    return s && s->health.seen != FLEET_DOWN ? s->http : NULL;
+    return s && s->health.seen != FLEET_DOWN ? s->visits : NULL;
+}
+
+void registry_on_logs(struct registry *r, registry_logs_cb *cb, void *arg)
+{
+    r->on_logs = cb;
+    r->on_logs_arg = arg;
+}
+
+void registry_want_logs(struct registry *r, bool want)
+{
+    if (want == r->logs_wanted)
+        return;
+    r->logs_wanted = want;
+    for (size_t i = 0; i < SERVERS_MAX; i++)
+        if (r->by_index[i] && link_is_open(r->by_index[i]))
+            link_want_logs(r->by_index[i], want);
+}
+
+const char *registry_client_id(struct registry *r, const char *name)
+{
+    struct server *s = registry_find(r, name);
+
+    return s && link_is_open(s) ? s->link.client_id : NULL;
 }
 
 const char *registry_primary(struct registry *r)

@@ -13,6 +13,7 @@
 #ifndef FLEET_REGISTRY_H
 #define FLEET_REGISTRY_H
 
+#include "base/json.h"
 #include "blob/blob.h"
 #include "fleet/fleet.h"
 #include "http/client.h"
@@ -80,8 +81,17 @@ struct object_info *registry_server_info(struct registry *r, unsigned index);
 void registry_refresh(struct registry *r);
 
 /* --- for the native routes --- */
-/* A usable client to this server, or NULL. */
+/* A client to this server for what our clients ask of it, or NULL while it is down. Its connections are apart from those
+ * over which jobs are looked after. */
 struct http_client *registry_client(struct registry *r, const char *name);
+/* Under which client id this server knows us, or NULL: what it would send to a client of ours it must send there. Valid
+ * until the next loop turn. */
+const char *registry_client_id(struct registry *r, const char *name);
+/* The servers' log lines, as their sockets bring them while they are wanted. data: of the "logs" message, a span of the text
+ * that came; valid during the call. */
+typedef void registry_logs_cb(const char *server, struct json data, void *arg);
+void registry_on_logs(struct registry *r, registry_logs_cb *cb, void *arg);
+void registry_want_logs(struct registry *r, bool want);
 /* The sticky primary for what is not merged (extensions, i18n, templates ...): the same server for as long as
  * it is up; NULL if none is. */
 const char *registry_primary(struct registry *r);

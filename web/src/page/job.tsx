@@ -15,6 +15,7 @@ class JobWatch {
     readonly error = signal<ApiError | null>(null)
     private readonly abort = new AbortController()
     private readonly stop: () => void
+    private readonly poll: number
     private timer = 0
     private again = false
     private busy = false
@@ -28,6 +29,8 @@ class JobWatch {
                 if (j) this.job.value = { ...j, progress: { value: e.value, max: e.max, node: e.node } }
             } else this.soon()
         })
+        // Its place in the queue changes with other jobs' events.
+        this.poll = window.setInterval(() => this.job.peek()?.state === 'queued' && this.soon(), 3000)
         void this.read()
     }
 
@@ -35,6 +38,7 @@ class JobWatch {
         this.stop()
         this.abort.abort()
         clearTimeout(this.timer)
+        clearInterval(this.poll)
     }
 
     soon(): void {
@@ -117,11 +121,6 @@ function Head({ job: j }: { job: Job }) {
                 <Badge state={j.state} />
                 <span>{j.error ? STATE_WORDS[j.state] : story(j)}</span>
                 {time !== null && <span class="dim">{duration(time)}</span>}
-                {j.progress.max > 0 && live && (
-                    <span class="dim">
-                        {j.progress.value} of {j.progress.max}
-                    </span>
-                )}
             </p>
             {live && j.state !== 'queued' && <Bar progress={j.progress} label="Progress of the node that runs" />}
             <div class="buttons">
