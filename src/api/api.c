@@ -4,11 +4,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/catalogue.h"
+#include "api/file_probe.h"
 #include "api/mux_feed.h"
 #include "api/mux_recent.h"
 #include "api/native.h"
 #include "api/native_jobs.h"
 #include "api/static.h"
+#include "api/user_docs.h"
 #include "api/windows.h"
 #include "base/log.h"
 #include "comfy/events.h"
@@ -367,8 +370,8 @@ static const struct api_route *route_find(const struct api_route *table, const c
     return NULL;
 }
 
-/* The Origin guard (ComfyUI's, for every route that changes state): a page of another origin may not act through a
- * visitor's browser. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
+/* The Origin guard (ComfyUI's, for every route that changes state, and for /ws, which a browser lets every page open):
+ * a page of another origin may not act through a visitor's browser, nor listen. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
 static bool origin_allowed(struct api *a, const struct http_req *req)
 {
     const char *origin = http_req_header(req, "Origin"), *host = http_req_header(req, "Host"), *at;
@@ -596,7 +599,7 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
 void api_start(struct api *a, struct runner *r)
 {
     a->runner = r;
-    hub_start(a->hub, r);
+    hub_start(a->hub, r, a->d.store);
     windows_start(a->windows, r, a->d.store);
 }
 
@@ -617,6 +620,16 @@ void api_drain(struct api *a)
     a->draining = true;
 }
 
+bool api_stop(struct api *a)
+{
+    return a->runner == NULL || hub_stop(a->hub);
+}
+
+void api_clients_gone(struct api *a)
+{
+    a->stopped = true;
+}
+
 void api_free(struct api **ap)
 {
     struct api *a = *ap;
@@ -624,6 +637,10 @@ void api_free(struct api **ap)
     if (a == NULL)
         return;
     native_info_fini(a);
+    native_fleet_fini(a);
+    user_docs_free(a);
+    probes_free(a);
+    catalogue_free(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);

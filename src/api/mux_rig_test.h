@@ -281,9 +281,26 @@ struct object_info *registry_server_info(struct registry *r, unsigned index)
     return NULL;
 }
 
-void registry_refresh(struct registry *r)
+uint64_t registry_version(const struct registry *r)
 {
     (void)r;
+    return 1;
+}
+
+void registry_drop_view(struct workers *w, struct object_view *v)
+{
+    (void)w, (void)v;
+}
+
+bool registry_refresh(struct registry *r, struct refresh *w, refresh_cb *cb, void *arg)
+{
+    (void)r, (void)w, (void)cb, (void)arg;
+    return false;
+}
+
+void registry_refresh_cancel(struct refresh *w)
+{
+    (void)w;
 }
 
 struct http_client *registry_client(struct registry *r, const char *name)

@@ -37,10 +37,12 @@ static void stop_when_done(void *arg)
 {
     struct serve *s = arg;
 
-    if (may_stop(s))
-        loop_stop(s->loop);
-    else
+    if (!may_stop(s))
         timer_set(&s->drained, 50);
+    else if (!api_stop(s->api))
+        timer_set(&s->drained, 5);
+    else
+        loop_stop(s->loop);
 }
 
 static void on_term(int signo, void *arg)
@@ -224,10 +226,21 @@ static int serve_listen(struct serve *s, struct err *e)
                : 0;
 }
 
+/* For tests and for whoever looks for what holds up the loop. */
+static void watch_loop(struct loop *l)
+{
+    const char *ms = getenv("COMFYMUX_MAX_TURN_MS");
+
+    if (ms)
+        loop_watch(l, strtol(ms, NULL, 10));
+}
+
 /* Clients first; then nothing is decided any more, and everybody who was asked answers; then memory. */
 static void serve_close(struct serve *s)
 {
     http_server_free(&s->http);
+    if (s->api)
+        api_clients_gone(s->api);
     images_free(&s->images);
     if (s->runner)
         runner_stop(s->runner);
@@ -293,6 +306,7 @@ static int serve_run(const struct serve_flags *f)
         cli_error("serve", "%s", e.msg);
         s.status = CLI_FAILED;
     } else {
+        watch_loop(s.loop);
         registry_start(s.registry, on_fleet_ready, &s);
         loop_run(s.loop);
         log_info(LOG_S("event", "stopped"));

@@ -36,6 +36,7 @@ static void on_change(void *arg)
     struct merged old = r->merged;
     bool newer = r->next.view != NULL;
 
+    r->version++;
     if (newer) {
         r->merged = r->next;
         r->next = (struct merged){0};
@@ -43,12 +44,19 @@ static void on_change(void *arg)
     if (r->listener)
         r->listener->on_change(r->listener_arg);
     if (newer)
-        merged_fini(&old);
+        caps_drop(r, &old, NULL);
     caps_check_ready(r);
+    caps_on_learnt(r);
+}
+
+uint64_t registry_version(const struct registry *r)
+{
+    return r->version;
 }
 
 void registry_changed(struct registry *r)
 {
+    r->version++;
     if (!r->closed)
         loop_defer(r->loop, &r->change);
 }
@@ -157,11 +165,14 @@ struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c
     r->blobs = b;
     r->refs = 1;
     r->primary = -1;
+    r->version = 1;
     list_init(&r->calls);
     list_init(&r->forgetting);
     list_init(&r->fetch_queue);
     list_init(&r->load_queue);
     list_init(&r->read_queue);
+    list_init(&r->refreshing);
+    task_init(&r->learnt, caps_on_learnt, r);
     task_init(&r->change, on_change, r);
     registry_set_config(r, cfg);
     return r;
@@ -224,9 +235,12 @@ void registry_free(struct registry **rp)
         c->give_up(c, "the fleet was closed");
     }
     task_cancel(&r->change);
+    task_cancel(&r->learnt);
+    while (!list_empty(&r->refreshing))
+        registry_refresh_cancel(list_first(&r->refreshing, struct refresh, link));
     r->listener = NULL;
-    merged_fini(&r->merged);
-    merged_fini(&r->next);
+    caps_drop(r, &r->merged, NULL);
+    caps_drop(r, &r->next, NULL);
     registry_unref(r);
 }
 

@@ -563,7 +563,7 @@ def test_view_does_not_leave_its_folders(gateway):
 
 
 def test_other_origins_may_not_change_anything(gateway):
-    """A page from elsewhere cannot submit through a visitor's browser."""
+    """A page from elsewhere can neither submit through a visitor's browser nor listen."""
 
     async def flow():
         async with Client(gateway.url) as c:
@@ -571,6 +571,11 @@ def test_other_origins_may_not_change_anything(gateway):
                 async with c.http.post(c.url + path, data=b"{}", headers={"Origin": "https://evil.example"}) as r:
                     assert r.status == 403, path
             host = c.url[len("http://"):]
+            with pytest.raises(aiohttp.WSServerHandshakeError) as e:
+                await c.http.ws_connect("ws://" + host + "/ws", origin="https://evil.example")
+            assert e.value.status == 403
+            async with c.http.ws_connect("ws://" + host + "/ws", origin="http://" + host) as ws:
+                assert (await ws.receive_json())["type"] == "status"
             body = {"prompt": graphs.save(color=fresh())}
             async with c.http.post(c.url + "/prompt", json=body, headers={"Origin": "http://" + host}) as r:
                 assert r.status == 200
