@@ -294,7 +294,7 @@ static void list_by_two_names(void **state)
     static const struct {
         const char *client, *window, *server, *want;
     } cases[] = {{"c", NULL, "g1", "[j08][][j04][][j00]"}, /* even ones are of c */
-                 {"c", "w", NULL, "[][j06][][j00]"},     /* every third is of w */
+                 {"c", "w", NULL, "[][j06][][j00]"},       /* every third is of w */
                  {NULL, "w", "g1", "[][][][j00]"},
                  {"c", "w", "g2", "[][j06][][]"}};
     struct fx *f = *state;
