@@ -503,7 +503,7 @@ void api_handle(struct http_req *req, void *arg)
         http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
     if (r == NULL)
         unknown(a, req, path, path_known);
-    else if ((r->flags & API_CHANGES) && !origin_allowed(a, req))
+    else if ((r->flags & (API_CHANGES | API_LISTENS)) && !origin_allowed(a, req))
         http_reply_empty(req, 403);
     else
         r->handler(a, req, &p);
