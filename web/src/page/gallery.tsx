@@ -18,7 +18,7 @@ type Kind = (typeof KINDS)[number]['name']
 
 const MOST = 64 // of one job; the rest is on its page
 const GAP = 10
-const CAPTION = 26
+const CAPTION = 26 + 8 // with the space below
 
 /** A picture of a job, or where its others are. */
 interface Item {
@@ -55,7 +55,7 @@ function useColumns(): { ref: preact.RefObject<HTMLDivElement | null>; columns: 
     }, [])
     const least = width < 600 ? 150 : 200
     const columns = Math.max(2, Math.floor((width + GAP) / (least + GAP)))
-    return { ref, columns, height: Math.round((width || 300) / columns) + CAPTION }
+    return { ref, columns, height: Math.round((width || 300) / columns) - GAP + CAPTION }
 }
 
 /** Lists name few outputs of a job: the others are asked for when it comes into sight. */

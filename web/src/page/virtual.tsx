@@ -45,8 +45,9 @@ export function Virtual<T>(p: VirtualProps<T>) {
     const remember = () => {
         const { items, rowHeight, columns: n = 1, keyOf } = latest.current
         const top = box.current!.scrollTop
-        const item = top > rowHeight / 2 ? items[Math.floor(top / rowHeight) * n] : undefined
-        anchor.current = item === undefined ? null : { key: keyOf(item), above: top % rowHeight }
+        const row = Math.ceil(top / rowHeight) // the first that is whole
+        const item = top > rowHeight / 2 ? items[row * n] : undefined
+        anchor.current = item === undefined ? null : { key: keyOf(item), above: top - row * rowHeight }
     }
 
     useLayoutEffect(() => {

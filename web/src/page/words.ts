@@ -70,7 +70,6 @@ export function shortId(id: string): string {
 
 /** One line for what a job is doing, or how it ended. */
 export function story(j: JobBrief): string {
-    const on = j.server ? ` on ${j.server.name}` : ''
     switch (j.state) {
         case 'queued':
             if (j.queue_position === null) return 'Waiting for a server'
@@ -78,7 +77,8 @@ export function story(j: JobBrief): string {
         case 'dispatching':
             return `Being sent${j.server ? ` to ${j.server.name}` : ''}`
         case 'running':
-            return `Running${on}${j.progress.node ? `, node ${j.progress.node}` : ''}`
+            if (!j.progress.node) return 'Not begun there yet'
+            return `Node ${j.progress.node}${j.progress.max > 0 ? `, ${j.progress.value} of ${j.progress.max}` : ''}`
         case 'collecting':
             return 'Its files are being stored'
         case 'succeeded': {
@@ -94,6 +94,6 @@ export function story(j: JobBrief): string {
 
 /** How long it took, or has been at it. */
 export function took(j: JobBrief, at: number): number | null {
-    if (j.started_at === null) return null
+    if (j.started_at === null || j.state === 'queued') return null // an attempt before may have begun
     return (j.finished_at ?? at) - j.started_at
 }
