@@ -77,7 +77,7 @@ class Lively:
         self.until_ended([self.failed])
         self.job = submit(self.url, picture(chance, 4), WINDOWS[0], clients[WINDOWS[0]])
         self.until_ended([self.job])
-        for i in range(8):
+        for i in range(12):
             window = WINDOWS[i % len(WINDOWS)]
             submit(self.url, slow(chance, "poster"), window, clients[window])
 

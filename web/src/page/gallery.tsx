@@ -78,7 +78,8 @@ function Tile({ item, onOpen }: { item: Item; onOpen: () => void }) {
     const at = ago(j.finished_at ?? j.created_at, now.value)
     const server = j.server?.name ?? ''
     return (
-        <button type="button" class="tile" data-key={item.key} aria-label={`Open ${o.filename} large, ${server}, ${at}`} onClick={onOpen}>
+        <button type="button" class="tile" data-key={item.key} onClick={onOpen}>
+            <span class="unseen">Open {o.filename} large. </span>
             <span class="tile-picture">
                 <Thumb output={o} size={256} />
                 {o.kind === 'video' && <span class="tile-name">{o.filename}</span>}
