@@ -47,6 +47,9 @@ struct api {
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
+    struct fleet_known *fleet;              /* what prompts are validated against; NULL: not asked for yet */
+    struct native_jobs *jobs;
+    struct shared *asked; /* what servers are being asked for clients (shared.h) */
     bool draining;
 };
 
@@ -61,14 +64,25 @@ struct api_params {
 };
 typedef void api_route_cb(struct api *a, struct http_req *req, const struct api_params *p);
 #define API_TWIN 1u    /* served at /api<path> too, as ComfyUI does */
-#define API_CHANGES 2u /* changes state: the Origin guard applies */
+#define API_CHANGES 2u /* changes state, or lets a page listen: the Origin guard applies */
+/* Who answers, in front of many servers. */
+enum api_who {
+    API_OWN,     /* we, from our own durable state */
+    API_BOUND,   /* the server that has the job or the file; where that is not known, the first that has it */
+    API_PRIMARY, /* one server, the same one for as long as it is up: answers that belong together */
+    API_EVERY,   /* every server is told */
+    API_MERGED,  /* every server is asked, the answers are made one */
+    API_REFUSED  /* nobody */
+};
+const char *api_who_name(enum api_who w);
 struct api_route {
-    const char *method, *path;
+    const char *method, *path; /* method "*": any */
     unsigned flags;
+    enum api_who who;
     api_route_cb *handler;
     const char *what; /* one line for the docs */
 };
-/* Each dialect's part of the table, ended by a NULL method. */
+/* Each dialect's part of the table, ended by a NULL method; the first row that fits counts. */
 extern const struct api_route native_routes[], mux_routes[];
 
 /* May this path, as it came, go to a server? Not what that server might read as another path than we do. */
@@ -80,6 +94,8 @@ void api_error(struct http_req *req, int status, const char *code, const char *m
 /* The native shape {"error":{"type","message","details","extra_info":{}},"node_errors":{}}. */
 void api_native_error(struct http_req *req, int status, const char *type, const char *message,
                       const char *details);
+/* 404, as a server says it of a file that its pages do not have. */
+void api_not_there(struct http_req *req);
 /* The buffer as application/json; charset=utf-8; it is emptied. */
 void api_reply_json(struct http_req *req, int status, struct buf *b);
 

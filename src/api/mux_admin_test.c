@@ -70,6 +70,30 @@ static void test_servers_add(void **state)
     assert_error(g, 503, "storage_failed");
 }
 
+/* A page shows what is wrong beside the field that it is about: its name comes first. */
+static void test_servers_add_says(void **state)
+{
+    static const struct {
+        const char *body, *begins;
+    } cases[] = {{"{}", "url "},
+                 {"{\"url\": 5}", "url "},
+                 {"{\"url\": \"gpu:8188\"}", "url: "},
+                 {"{\"url\": \"http://a\", \"name\": \"a b\"}", "name "},
+                 {"{\"url\": \"http://a\", \"name\": 3}", "name "},
+                 {"{\"url\": \"http://a\", \"depth\": 0}", "depth "},
+                 {"{\"url\": \"http://a\", \"tags\": [1]}", "tags "},
+                 {"{\"url\": \"http://a\", \"tag\": 1}", "unknown key \\\"tag\\\""},
+                 {"nonsense", "the body is not JSON: "},
+                 {"5", "the body is not a JSON object"}};
+    struct rig *g = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        ask(g, "POST", SERVERS, cases[i].body);
+        assert_error(g, 400, "bad_request");
+        assert_memory_equal(at(g, "error.message"), cases[i].begins, strlen(cases[i].begins));
+    }
+}
+
 static void test_servers_add_bad(void **state)
 {
     static const char *const bad[] = {
@@ -517,9 +541,9 @@ static void test_one_spelling(void **state)
 {
     static const char *const ours[] = {"/%68istory", "/hist%6fry", "/%61pi/history", "/api/%68istory",
                                        "/%76iew?filename=a.png"};
-    static const char *const nobody[] = {"/%69nternal/logs",
-                                         "/internal/logs",
-                                         "//internal/logs",
+    static const char *const nobody[] = {"/%69nternal/folder_paths",
+                                         "/internal/folder_paths",
+                                         "//internal/folder_paths",
                                          "/x/../history",
                                          "/x/%2e%2e/history",
                                          "/./history",
@@ -578,6 +602,7 @@ int main(void)
         T(servers),
         T(servers_add),
         T(servers_add_bad),
+        T(servers_add_says),
         T(servers_change),
         T(windows),
         CLOSED(windows_restart),

@@ -281,15 +281,48 @@ struct object_info *registry_server_info(struct registry *r, unsigned index)
     return NULL;
 }
 
-void registry_refresh(struct registry *r)
+uint64_t registry_version(const struct registry *r)
 {
     (void)r;
+    return 1;
+}
+
+void registry_drop_view(struct workers *w, struct object_view *v)
+{
+    (void)w, (void)v;
+}
+
+bool registry_refresh(struct registry *r, struct refresh *w, refresh_cb *cb, void *arg)
+{
+    (void)r, (void)w, (void)cb, (void)arg;
+    return false;
+}
+
+void registry_refresh_cancel(struct refresh *w)
+{
+    (void)w;
 }
 
 struct http_client *registry_client(struct registry *r, const char *name)
 {
     (void)r, (void)name;
     return NULL;
+}
+
+const char *registry_client_id(struct registry *r, const char *name)
+{
+    (void)r, (void)name;
+    return NULL;
+}
+
+void registry_on_logs(struct registry *r, registry_logs_cb *cb, void *arg)
+{
+    (void)r, (void)cb, (void)arg;
+}
+
+void registry_want_logs(struct registry *r, bool want)
+{
+    (void)r, (void)want;
 }
 
 const char *registry_primary(struct registry *r)

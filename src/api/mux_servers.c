@@ -222,10 +222,10 @@ static void refuse(struct http_req *req, enum registry_end end, const char *why)
     } ends[] = {
         [REGISTRY_EXISTS] = {409, "conflict", "there is such a server already"},
         [REGISTRY_NO_SERVER] = {404, "not_found", "there is no server of this name"},
-        [REGISTRY_BUSY] =
-            {409, "conflict",
-             "this server has running jobs: drain it first, or remove it with ?force=1, which queues "
-             "them again"},
+        [REGISTRY_BUSY] = {409, "conflict",
+                           "this server has running jobs: drain it and wait for them, or remove it by force "
+                           "(?force=1), which "
+                           "queues them again"},
         [REGISTRY_BAD] = {400, "bad_request", "this server cannot be added"},
         [REGISTRY_FAILED] = {503, "storage_failed", "the change could not be stored"},
     };
@@ -312,7 +312,7 @@ static int take_url(struct new_server *s, struct err *e)
     struct http_url u;
 
     if (s->url == NULL)
-        return err_set(e, 0, "url is missing, or no text: it is such as \"http://10.0.0.5:8188\"");
+        return err_set(e, 0, "url is missing or no text: it is an address such as http://10.0.0.5:8188");
     if (http_url_parse(s->url, &u, e) < 0)
         return err_wrap(e, "url");
     if (s->name == NULL)
@@ -321,6 +321,7 @@ static int take_url(struct new_server *s, struct err *e)
     return 0;
 }
 
+/* What is wrong begins with the key that it is about: a page shows it there. */
 static int new_server_take(struct json body, struct new_server *s, struct err *e)
 {
     static const char *const keys[] = {"url", "name", "depth", "tags"};
@@ -329,7 +330,7 @@ static int new_server_take(struct json body, struct new_server *s, struct err *e
 
     s->depth = 1;
     if (json_type(body) != JSON_OBJECT)
-        return err_set(e, 0, "the body is not an object");
+        return err_set(e, 0, "the body is not a JSON object");
     while (json_next(&it, &key, &value)) {
         size_t i = 0;
 
@@ -343,17 +344,17 @@ static int new_server_take(struct json body, struct new_server *s, struct err *e
     s->name = json_strdup(json_get(body, "name"));
     value = json_get(body, "name");
     if (!json_is_null(value) && s->name == NULL)
-        return err_set(e, 0, "name is not a text");
+        return err_set(e, 0, "name is not text");
     if (take_url(s, e) < 0)
         return -1;
     if (!name_ok(s->name))
-        return err_set(e, 0, "name is 1 to 64 letters, digits and . _ : [ ] -");
+        return err_set(e, 0, "name is 1 to 64 letters, digits and . _ : [ ] -, without blanks");
     value = json_get(body, "depth");
     if (!json_is_null(value) && (!json_int(value, &s->depth) || s->depth < 1 || s->depth > DEPTH_MAX))
         return err_set(e, 0, "depth is a whole number from 1 to 64");
     value = json_get(body, "tags");
     if (!json_is_null(value) && !tags_ok(value))
-        return err_set(e, 0, "tags is a list of texts");
+        return err_set(e, 0, "tags is a list of words, such as [\"big\", \"fast\"]");
     if (!json_is_null(value))
         s->tags = xstrndup(value.p, value.n);
     return 0;

@@ -125,6 +125,7 @@ void job_summary_fini(struct job_summary *s)
     free(s->tenant);
     free(s->client_id);
     free(s->window_id);
+    free(s->workflow_id);
     free(s->need);
     *s = (struct job_summary){0};
 }
@@ -136,6 +137,7 @@ void job_summary_copy(struct job_summary *to, const struct job_summary *from)
     to->tenant = xstrdup_null(from->tenant);
     to->client_id = xstrdup_null(from->client_id);
     to->window_id = xstrdup_null(from->window_id);
+    to->workflow_id = xstrdup_null(from->workflow_id);
     to->need = xstrdup_null(from->need);
 }
 

@@ -127,6 +127,7 @@ struct job_summary {
     char *server;                /* bound server's name, or NULL */
     char *tenant;                /* never NULL */
     char *client_id, *window_id; /* or NULL */
+    char *workflow_id;           /* of the workflow it was made from, or NULL */
     char *need;    /* what it needs of a server (comfy/object_info.h), or NULL: any server will do */
     int64_t seq;   /* order of acceptance over the whole store, from 1; native "number" unless the client gave
                       one */

@@ -182,6 +182,7 @@ static void submit_pack(struct store_submit *s, struct pack *k)
     s->client_id = pack_str(k, s->client_id);
     s->window_id = pack_str(k, s->window_id);
     s->need = pack_str(k, s->need);
+    s->workflow_id = pack_str(k, s->workflow_id);
     s->retry_of = pack_str(k, s->retry_of);
     s->key = pack_str(k, s->key);
     s->note = pack_str(k, s->note);
@@ -240,6 +241,7 @@ static void req_pack(struct req *r, struct pack *k)
         r->in.list.window_id = pack_str(k, r->in.list.window_id);
         r->in.list.server = pack_str(k, r->in.list.server);
         r->in.list.kind = pack_str(k, r->in.list.kind);
+        r->in.list.workflow_id = pack_str(k, r->in.list.workflow_id);
         break;
     case REQ_OUTPUT_FIND:
         r->in.output.tenant = pack_str(k, r->in.output.tenant);

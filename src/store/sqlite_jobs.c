@@ -77,11 +77,11 @@ enum store_status sql_submit(struct db *db, struct req *r)
     memcpy(out->id, in->id, strlen(in->id) + 1);
     db_exec(db,
             "INSERT INTO jobs (seq, id, tenant, state, version, flags, attempt, client_id, window_id, number,"
-            " priority, created_at, state_at, deadline, retry_of, key, body_hash, need)"
-            " VALUES (?, ?, ?, 0, 1, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-            "ississdiiiisshs", seq, in->id, in->tenant, (int64_t)in->flags, in->client_id, in->window_id,
+            " priority, created_at, state_at, deadline, retry_of, key, body_hash, need, workflow)"
+            " VALUES (?, ?, ?, 0, 1, ?, 0, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+            "ississdiiiisshss", seq, in->id, in->tenant, (int64_t)in->flags, in->client_id, in->window_id,
             out->number, (int64_t)in->priority, in->created_at, in->created_at, in->deadline, in->retry_of,
-            in->key, in->body_hash, in->need);
+            in->key, in->body_hash, in->need, in->workflow_id);
     db_exec(db,
             "INSERT INTO job_docs (seq, tenant, graph, extra_data, targets, rest, answer)"
             " VALUES (?, ?, ?, ?, ?, ?, ?)",
@@ -485,6 +485,7 @@ static void load_summary(struct db *db, sqlite3_stmt *st, struct job_summary *s)
     s->not_before = sqlite3_column_int64(st, 18);
     s->code = (enum job_code)sqlite3_column_int(st, 19);
     s->need = col_str(st, 23);
+    s->workflow_id = col_str(st, 25);
     s->spent = sqlite3_column_int(st, 24);
     fin = sqlite3_column_int64(st, 21);
     hist = sqlite3_column_int64(st, 22);
@@ -500,7 +501,7 @@ struct job_record *sql_job_load(struct db *db, sqlite3_stmt *row, uint32_t parts
     rec->retry_of = col_str(row, 20);
     load_summary(db, row, &rec->s);
     load_docs(db, seq, parts, rec);
-    if (parts & (JOB_PART_ATTEMPTS | JOB_PART_ERROR))
+    if ((parts & (JOB_PART_ATTEMPTS | JOB_PART_ERROR)) && rec->s.code != JOB_OK)
         load_error(db, seq, rec);
     if (parts & JOB_PART_ATTEMPTS)
         load_attempts(db, seq, rec);

@@ -3,7 +3,7 @@
 
 #include "store/sqlite_priv.h"
 
-/* Parameters of a list's text: ?1 tenant ?2 client ?3 window ?4 server ?5 after ?6 limit ?7 offset. */
+/* Parameters of a list's text: ?1 tenant ?2 client ?3 window ?4 server ?5 after ?6 limit ?7 offset ?8 workflow. */
 
 static void put_cursor(struct buf *sql, const struct store_filter *f, const char *col)
 {
@@ -51,6 +51,15 @@ static void put_by_seq(struct buf *sql, const struct store_filter *f)
     buf_printf(sql, " ORDER BY seq%s", f->oldest_first ? "" : " DESC");
 }
 
+static void put_ended_states(struct buf *sql, const struct store_filter *f)
+{
+    buf_puts(sql, " AND state IN (-1");
+    for (int s = JOB_SUCCEEDED; s < JOB_STATES; s++)
+        if (f->states & JOB_STATE_BIT(s))
+            buf_printf(sql, ", %d", s);
+    buf_putc(sql, ')');
+}
+
 static void put_by_fin(struct buf *sql, const struct store_filter *f)
 {
     const char *index = f->client_id ? "jobs_client_history" : f->tenant ? "jobs_history" : "jobs_fin";
@@ -61,20 +70,49 @@ static void put_by_fin(struct buf *sql, const struct store_filter *f)
                       ? "(SELECT coalesce(max(history_floor), 0) FROM tenants WHERE tenant = ?1)"
                       : "coalesce((SELECT history_floor FROM tenants t WHERE t.tenant = jobs.tenant), 0)");
     put_names(sql, f);
-    if ((f->states & JOB_STATES_ENDED) != JOB_STATES_ENDED) {
-        buf_puts(sql, " AND state IN (-1");
-        for (int s = JOB_SUCCEEDED; s < JOB_STATES; s++)
-            if (f->states & JOB_STATE_BIT(s))
-                buf_printf(sql, ", %d", s);
-        buf_putc(sql, ')');
-    }
+    if ((f->states & JOB_STATES_ENDED) != JOB_STATES_ENDED)
+        put_ended_states(sql, f);
     put_cursor(sql, f, col);
     buf_printf(sql, " ORDER BY at%s", f->oldest_first ? "" : " DESC");
 }
 
+#define SHOWN " AND hist > (SELECT coalesce(max(history_floor), 0) FROM tenants WHERE tenant = ?1)"
+
+static void put_shown(struct buf *sql, const struct store_filter *f)
+{
+    const char *by = f->workflow_id ? " AND workflow = ?8" : "", *order = f->oldest_first ? "" : " DESC";
+    bool any = false;
+
+    if (f->by_duration) {
+        buf_printf(sql, "SELECT seq FROM jobs INDEXED BY jobs_took WHERE tenant = ?1" SHOWN "%s", by);
+        put_ended_states(sql, f);
+        buf_printf(sql, " ORDER BY " SQL_TOOK "%s, seq%s", order, order);
+        return;
+    }
+    for (int s = JOB_SUCCEEDED; s < JOB_STATES; s++) {
+        if (!(f->states & JOB_STATE_BIT(s)))
+            continue;
+        buf_printf(sql, "%sSELECT seq FROM jobs INDEXED BY %s WHERE tenant = ?1 AND state = %d%s" SHOWN,
+                   any ? " UNION ALL " : "", f->workflow_id ? "jobs_workflow" : "jobs_shown", s, by);
+        any = true;
+    }
+    if (!any)
+        buf_puts(sql, "SELECT seq FROM jobs WHERE seq = -1");
+    buf_printf(sql, " ORDER BY seq%s", order);
+}
+
+void sql_count_text(struct buf *sql, const struct store_filter *f)
+{
+    buf_printf(sql, "SELECT count(*) FROM jobs INDEXED BY %s WHERE tenant = ?1" SHOWN "%s",
+               f->workflow_id ? "jobs_workflow" : "jobs_shown", f->workflow_id ? " AND workflow = ?2" : "");
+    put_ended_states(sql, f);
+}
+
 void sql_list_text(struct buf *sql, const struct store_filter *f)
 {
-    if (f->in_history)
+    if (f->shown)
+        put_shown(sql, f);
+    else if (f->in_history)
         put_by_fin(sql, f);
     else
         put_by_seq(sql, f);
@@ -102,8 +140,9 @@ static size_t list_places(struct db *db, const struct store_filter *f, int64_t *
 
     *next = 0;
     sql_list_text(&sql, f);
-    st = db_query(db, sql.data, "ssssiii", f->tenant, f->client_id, f->window_id, f->server, f->after,
-                  look + 1, f->kind ? (int64_t)0 : f->offset);
+    st =
+        db_query(db, sql.data, f->workflow_id ? "ssssiiis" : "ssssiii", f->tenant, f->client_id, f->window_id,
+                 f->server, f->after, look + 1, f->kind ? (int64_t)0 : f->offset, f->workflow_id);
     while (*next == 0 && db_next(db, st)) {
         int64_t place = sqlite3_column_int64(st, 0);
 
@@ -141,6 +180,13 @@ enum store_status sql_list(struct db *db, struct req *r)
             out->rows[out->n++] = sql_job_load(db, st, f->parts);
             db_end(st);
         }
+    }
+    if (f->shown && f->count) {
+        struct buf sql = BUF_INIT;
+
+        sql_count_text(&sql, f);
+        out->total = db_int(db, 0, sql.data, f->workflow_id ? "ss" : "s", f->tenant, f->workflow_id);
+        buf_free(&sql);
     }
     free(at);
     return STORE_OK;

@@ -104,9 +104,19 @@ static const char schema_1_rest[] =
     "CREATE TABLE docs (id INTEGER PRIMARY KEY, kind TEXT NOT NULL, key TEXT NOT NULL, body BLOB NOT NULL);"
     "CREATE UNIQUE INDEX docs_key ON docs(kind, key);";
 
+/* What lists of ended jobs need: their places in order, and their number, from an index alone. */
+static const char schema_shown[] =
+    "ALTER TABLE jobs ADD COLUMN workflow TEXT;"
+    "CREATE INDEX jobs_shown ON jobs(tenant, state, seq, hist) WHERE hist IS NOT NULL;"
+    "CREATE INDEX jobs_workflow ON jobs(tenant, workflow, state, seq, hist)"
+    " WHERE hist IS NOT NULL AND workflow IS NOT NULL;"
+    "CREATE INDEX jobs_took ON jobs(tenant, " SQL_TOOK
+    ", seq, hist, state, workflow) WHERE hist IS NOT NULL;";
+
 /* Migration i leads from schema i to i + 1. Never change one that was released. */
 static const char *const schema_1[] = {schema_1_jobs, schema_1_blobs, schema_1_rest, NULL};
-const char *const *const sqlite_migrations[] = {schema_1};
+static const char *const schema_2[] = {schema_shown, NULL};
+const char *const *const sqlite_migrations[] = {schema_1, schema_2};
 const int sqlite_schema = ARRAY_LEN(sqlite_migrations);
 
 static int script(struct db *db, const char *path, const char *sql, struct err *e)

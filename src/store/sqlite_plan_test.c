@@ -71,6 +71,24 @@ static void lists_go_by_index(void **state)
             buf_free(&sql);
         }
     }
+    for (unsigned shape = 0; shape < 8; shape++) {
+        for (size_t m = 0; m < ARRAY_LEN(masks); m++) {
+            struct store_filter l = {.tenant = "t",
+                                     .shown = true,
+                                     .by_duration = shape & 1,
+                                     .workflow_id = shape & 2 ? "w" : NULL,
+                                     .oldest_first = shape & 4,
+                                     .states = masks[m]};
+            struct buf sql = BUF_INIT;
+
+            sql_list_text(&sql, &l);
+            no_scan(&db, sql.data);
+            buf_clear(&sql);
+            sql_count_text(&sql, &l);
+            no_scan(&db, sql.data);
+            buf_free(&sql);
+        }
+    }
     db_close(&db);
 }
 

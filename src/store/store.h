@@ -41,6 +41,7 @@ struct store_event {
 struct store_submit {
     const char *id, *tenant;
     const char *client_id, *window_id, *retry_of, *need; /* or NULL */
+    const char *workflow_id;                             /* extra_data.extra_pnginfo.workflow.id, or NULL */
     const char *key;                                     /* idempotency key of this tenant, or NULL */
     uint8_t body_hash[BLAKE3_LEN]; /* of the request body: tells an identical repeat from another request */
     struct bytes *graph, *extra_data, *targets, *rest; /* all but graph may be NULL */
@@ -120,7 +121,12 @@ struct store_filter {
      * next all the same. Not together with offset. */
     const char *kind;
     int look;
-    bool in_history;   /* only ended jobs that stand in native history, ordered by finishing, not by seq */
+    bool in_history; /* only ended jobs that stand in native history, ordered by finishing, not by seq */
+    /* Only ended jobs that stand in native history, of one tenant, ordered by seq; with a workflow_id only those of this
+     * workflow; by_duration: by how long they took, longest first unless oldest_first. No cursor. */
+    bool shown, by_duration;
+    const char *workflow_id;
+    bool count;        /* with shown: fill total */
     bool oldest_first; /* default: newest first */
     int64_t after;     /* cursor from the answer before; 0: from the start */
     int64_t offset;    /* rows to skip */
@@ -131,7 +137,8 @@ struct store_list {
     enum store_status status;
     struct job_record **rows; /* owned by the callback: store_list_free() or take rows out */
     size_t n;
-    int64_t next; /* cursor, 0 at the end */
+    int64_t next;  /* cursor, 0 at the end */
+    int64_t total; /* how many there are, if they were to be counted */
 };
 void store_list_free(struct store_list *l);
 typedef void store_list_cb(struct store_list *l, void *arg);

@@ -214,14 +214,15 @@ static void refused(struct fx *f, const char *a, const char *b)
 static void newer_schema_is_refused(void **state)
 {
     struct fx *f = *state;
-    char now[16];
+    char now[48];
 
     snprintf(now, sizeof(now), "up to %d", sqlite_schema);
     fx_submit(f, "j1");
     store_close(&f->s);
     raw(f, "PRAGMA user_version = 99");
     refused(f, "schema 99", now);
-    raw(f, "PRAGMA user_version = 1");
+    snprintf(now, sizeof(now), "PRAGMA user_version = %d", sqlite_schema);
+    raw(f, now);
     fx_reopen(f);
     assert_non_null(fx_get(f, "j1")); /* and left untouched */
 }

@@ -15,6 +15,7 @@ class JobWatch {
     readonly error = signal<ApiError | null>(null)
     private readonly abort = new AbortController()
     private readonly stop: () => void
+    private readonly poll: number
     private timer = 0
     private again = false
     private busy = false
@@ -28,6 +29,8 @@ class JobWatch {
                 if (j) this.job.value = { ...j, progress: { value: e.value, max: e.max, node: e.node } }
             } else this.soon()
         })
+        // Its place in the queue changes with other jobs' events.
+        this.poll = window.setInterval(() => this.job.peek()?.state === 'queued' && this.soon(), 3000)
         void this.read()
     }
 
@@ -35,6 +38,7 @@ class JobWatch {
         this.stop()
         this.abort.abort()
         clearTimeout(this.timer)
+        clearInterval(this.poll)
     }
 
     soon(): void {

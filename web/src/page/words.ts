@@ -31,7 +31,7 @@ export function ago(ms: number, at: number): string {
 export function duration(ms: number): string {
     if (ms < 0) ms = 0
     if (ms < 1000) return `${Math.round(ms)} ms`
-    if (ms < 9950) return `${(ms / 1000).toFixed(1)} s`
+    if (ms < 59950) return `${(ms / 1000).toFixed(1)} s`
     const s = Math.round(ms / 1000)
     if (s < 60) return `${s} s`
     if (s < 3600) return `${Math.floor(s / 60)} min ${s % 60} s`
@@ -49,7 +49,7 @@ export function bytes(n: number): string {
     return `${n < 10 ? n.toFixed(1) : Math.round(n)} ${units[i]}`
 }
 
-const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit' })
+const clock = new Intl.DateTimeFormat(undefined, { hour: '2-digit', minute: '2-digit', second: '2-digit', hourCycle: 'h23' })
 const day = new Intl.DateTimeFormat(undefined, { year: 'numeric', month: 'short', day: 'numeric' })
 
 /** 14:03:22.125, with the day in front if it is not today. */
@@ -68,19 +68,19 @@ export function shortId(id: string): string {
     return id.length > 12 ? `…${id.slice(-8)}` : id
 }
 
-/** One line for what a job is doing, or how it ended. */
+/** One line beside the badge: what a job is doing, or how it ended. A place in the queue changes with every job that
+ * leaves it, without a word about this one: lists do not show it. */
 export function story(j: JobBrief): string {
     switch (j.state) {
         case 'queued':
-            if (j.queue_position === null) return 'Waiting for a server'
-            return j.queue_position === 0 ? 'Next in the queue' : `${j.queue_position} before it`
+            return j.attempt > 0 ? 'Waiting for another server' : 'Waiting for a server'
         case 'dispatching':
-            return `Being sent${j.server ? ` to ${j.server.name}` : ''}`
+            return 'The workflow is on its way'
         case 'running':
-            if (!j.progress.node) return 'Not begun there yet'
-            return `Node ${j.progress.node}${j.progress.max > 0 ? `, ${j.progress.value} of ${j.progress.max}` : ''}`
+            if (!j.progress.node) return ''
+            return `Node ${j.progress.node}${j.progress.max > 1 ? `, ${j.progress.value} of ${j.progress.max}` : ''}`
         case 'collecting':
-            return 'Its files are being stored'
+            return 'Its files are on their way'
         case 'succeeded': {
             const n = j.outputs_count ?? j.outputs.length
             return n === 1 ? '1 output' : `${n} outputs`
