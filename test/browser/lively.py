@@ -43,7 +43,7 @@ def picture(chance, batch=1):
 
 def slow(chance, prefix):
     """Something that is at work for as long as pictures are taken."""
-    graph = graphs.slow(steps=chance.randrange(60, 140), seconds=1.5 * SPEED, seed=chance.getrandbits(63), prefix=prefix,
+    graph = graphs.slow(steps=chance.randrange(40, 90), seconds=chance.uniform(1.5, 3.5) * SPEED, seed=chance.getrandbits(63), prefix=prefix,
                         color=chance.getrandbits(24))
     graph["5"]["_meta"] = {"title": "Upscale"}
     return graph
@@ -77,7 +77,7 @@ class Lively:
         self.until_ended([self.failed])
         self.job = submit(self.url, picture(chance, 4), WINDOWS[0], clients[WINDOWS[0]])
         self.until_ended([self.job])
-        for i in range(12):
+        for i in range(7):
             window = WINDOWS[i % len(WINDOWS)]
             submit(self.url, slow(chance, "poster"), window, clients[window])
 
