@@ -4,11 +4,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/catalogue.h"
+#include "api/file_probe.h"
 #include "api/mux_feed.h"
 #include "api/mux_recent.h"
 #include "api/native.h"
 #include "api/native_jobs.h"
 #include "api/static.h"
+#include "api/user_docs.h"
 #include "api/windows.h"
 #include "base/log.h"
 #include "comfy/events.h"
@@ -622,6 +625,11 @@ bool api_stop(struct api *a)
     return a->runner == NULL || hub_stop(a->hub);
 }
 
+void api_clients_gone(struct api *a)
+{
+    a->stopped = true;
+}
+
 void api_free(struct api **ap)
 {
     struct api *a = *ap;
@@ -630,6 +638,9 @@ void api_free(struct api **ap)
         return;
     native_info_fini(a);
     native_fleet_fini(a);
+    user_docs_free(a);
+    probes_free(a);
+    catalogue_free(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);

@@ -100,7 +100,8 @@ def keep():
     IMG.mkdir(parents=True, exist_ok=True)
     for name, file in BEST.items():
         picture = Image.open(OUT / (name + ".png")).convert("RGB")
-        picture.quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).save(IMG / file, optimize=True)
+        colours = picture.quantize(256, Image.Quantize.MEDIANCUT, kmeans=2)
+        picture.quantize(palette=colours, dither=Image.Dither.FLOYDSTEINBERG).save(IMG / file, optimize=True)
         print("docs/img/%s %d KiB" % (file, (IMG / file).stat().st_size / 1024))
 
 

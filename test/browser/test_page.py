@@ -367,7 +367,7 @@ def test_servers(own, tabs):
     expect(dialog.locator("#add-name-help.field-fault")).to_contain_text("in use")
     dialog.get_by_label("Name").fill("third")
     dialog.get_by_role("button", name="Add it").click()
-    expect(dialog.locator("#add-url-help.field-fault")).to_contain_text("has this url")
+    expect(dialog.locator("#add-url-help.field-fault")).to_contain_text("server s0")
     dialog.get_by_label("Address").fill("http://127.0.0.1:9")
     dialog.get_by_label("Jobs at a time").fill("3")
     dialog.get_by_label("Tags").fill("big, slow")

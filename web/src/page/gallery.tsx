@@ -37,7 +37,8 @@ function itemsOf(job: Signal<JobBrief>, kind: Kind): Item[] {
     const items: Item[] = all.slice(0, MOST).map((output) => ({ key: `${j.id}/${output.n}`, job, output, more: 0 }))
     const more = isBrief(j) ? j.outputs_count! - j.outputs.length : all.length - items.length
 
-    if (more > 0) items.push({ key: `${j.id}/more`, job, output: null, more })
+    // In the place, and under the name, of the next one: a list that stands here stays when the others have come.
+    if (more > 0) items.push({ key: `${j.id}/${(items.at(-1)?.output?.n ?? -1) + 1}`, job, output: null, more })
     return items
 }
 
