@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "api/api.h"
 #include "base/mem.h"
 #include "cli/cli.h"
 #include "cli/opts.h"
 #include "sim/sim.h"
 
 static int version_main(int argc, char **argv);
+static int routes_main(int argc, char **argv);
 
 static const struct command {
     const char *name;
@@ -24,12 +26,13 @@ static const struct command {
     {"config", config_main, "print every configuration key, or check a file"},
     {"doctor", doctor_main, "can it start here, are the servers reachable, do they differ"},
     {"version", version_main, "print the version"},
+    {"routes", routes_main, NULL}, /* not listed: for tests */
 };
 
 static void print_commands(FILE *to)
 {
     fputs("usage: comfymux COMMAND [OPTION]...\n\nOne endpoint in front of many ComfyUI servers.\n\n", to);
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++)
+    for (size_t i = 0; i < ARRAY_LEN(commands) && commands[i].help; i++)
         fprintf(to, "  %-8s  %s\n", commands[i].name, commands[i].help);
     fputs("\n'comfymux COMMAND --help' says more.\n", to);
 }
@@ -51,6 +54,18 @@ static int version_main(int argc, char **argv)
     return cli_finish("version", status);
 }
 
+static int routes_main(int argc, char **argv)
+{
+    struct buf b = BUF_INIT;
+
+    (void)argc;
+    (void)argv;
+    api_put_routes(&b);
+    puts(buf_str(&b));
+    buf_free(&b);
+    return cli_finish("routes", CLI_OK);
+}
+
 static const struct command *find(const char *name)
 {
     for (size_t i = 0; i < ARRAY_LEN(commands); i++)
@@ -65,7 +80,7 @@ static const struct command *nearest(const char *name)
     const struct command *best = NULL;
     unsigned least = 3;
 
-    for (size_t i = 0; i < ARRAY_LEN(commands); i++) {
+    for (size_t i = 0; i < ARRAY_LEN(commands) && commands[i].help; i++) {
         unsigned d = cli_distance(name, commands[i].name);
 
         if (name[0] && strncmp(commands[i].name, name, strlen(name)) == 0)

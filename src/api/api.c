@@ -4,9 +4,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/catalogue.h"
+#include "api/file_probe.h"
 #include "api/mux_feed.h"
+#include "api/mux_recent.h"
 #include "api/native.h"
+#include "api/native_jobs.h"
 #include "api/static.h"
+#include "api/user_docs.h"
 #include "api/windows.h"
 #include "base/log.h"
 #include "comfy/events.h"
@@ -119,12 +124,14 @@ struct json_wait {
     api_json_cb *cb;
 };
 
-static void body_bad(struct http_req *req, bool native, const struct err *e)
+static void body_bad(struct http_req *req, bool native, struct err *e)
 {
-    if (native)
+    if (native) {
         api_native_error(req, 400, "invalid_json", "The request body is not valid JSON", e->msg);
-    else
+    } else {
+        err_wrap(e, "the body is not JSON");
         api_error(req, 400, "bad_request", e->msg, NULL);
+    }
 }
 
 static void on_body(struct http_req *req, struct bytes *body, void *arg)
@@ -195,6 +202,44 @@ void api_load(struct api *a, struct http_req *req, const char *id, uint32_t part
 }
 
 /* --- the route table --- */
+
+const char *api_who_name(enum api_who w)
+{
+    static const char *const names[] = {"own", "bound", "primary", "every", "merged", "refused"};
+
+    return names[w];
+}
+
+static void put_rows(struct jsonw *w, const struct api_route *table)
+{
+    for (const struct api_route *r = table; r->method; r++) {
+        jsonw_obj(w);
+        jsonw_kstr(w, "method", r->method);
+        jsonw_kstr(w, "path", r->path);
+        jsonw_kbool(w, "twin", r->flags & API_TWIN);
+        jsonw_kbool(w, "changes", r->flags & API_CHANGES);
+        jsonw_kstr(w, "who", api_who_name(r->who));
+        jsonw_kstr(w, "what", r->what);
+        jsonw_obj_end(w);
+    }
+}
+
+void api_put_routes(struct buf *b)
+{
+    struct jsonw w;
+
+    jsonw_init(&w, b);
+    jsonw_obj(&w);
+    jsonw_key(&w, "native");
+    jsonw_arr(&w);
+    put_rows(&w, native_routes);
+    jsonw_arr_end(&w);
+    jsonw_key(&w, "mux");
+    jsonw_arr(&w);
+    put_rows(&w, mux_routes);
+    jsonw_arr_end(&w);
+    jsonw_obj_end(&w);
+}
 
 static bool segment_is(const char *pattern, size_t n, const char *path, size_t m)
 {
@@ -317,15 +362,16 @@ static const struct api_route *route_find(const struct api_route *table, const c
             }
         }
         *path_known = true;
-        if (strcmp(r->method, method) == 0 || (head && strcmp(r->method, "GET") == 0))
+        if (strcmp(r->method, method) == 0 || strcmp(r->method, "*") == 0 ||
+            (head && strcmp(r->method, "GET") == 0))
             return r;
         params_fini(p);
     }
     return NULL;
 }
 
-/* The Origin guard (ComfyUI's, for every route that changes state): a page of another origin may not act through a
- * visitor's browser. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
+/* The Origin guard (ComfyUI's, for every route that changes state, and for /ws, which a browser lets every page open):
+ * a page of another origin may not act through a visitor's browser, nor listen. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
 static bool origin_allowed(struct api *a, const struct http_req *req)
 {
     const char *origin = http_req_header(req, "Origin"), *host = http_req_header(req, "Host"), *at;
@@ -339,33 +385,74 @@ static bool origin_allowed(struct api *a, const struct http_req *req)
     return at && strcasecmp(at + 3, host) == 0;
 }
 
+/* An answer says for whom it was, to those who do not send an Origin as well: what an <img> has put into the browser's cache
+ * may be what a script of an allowed page is given later. */
 static void put_cors(struct api *a, struct http_req *req)
 {
-    const char *origin = http_req_header(req, "Origin");
+    const char *origin = http_req_header(req, "Origin"), *allowed = NULL;
 
-    /* Also without an Origin: a picture that was shown by <img> and kept must not be what a script is given. */
-    if (a->cfg.cors && a->cfg.cors[0])
+    if (a->cfg.cors == NULL || a->cfg.cors[0] == NULL)
+        return;
+    for (const char *const *c = a->cfg.cors; *c && allowed == NULL; c++)
+        if (strcmp(*c, "*") == 0)
+            allowed = "*";
+        else if (origin && strcasecmp(*c, origin) == 0)
+            allowed = origin;
+    if (allowed == NULL || strcmp(allowed, "*") != 0)
         http_set(req, "Vary", "Origin");
-    if (origin == NULL)
+    if (allowed == NULL)
         return;
-    for (const char *const *c = a->cfg.cors; c && *c; c++) {
-        if (strcmp(*c, "*") != 0 && strcasecmp(*c, origin) != 0)
-            continue;
-        http_set(req, "Access-Control-Allow-Origin", strcmp(*c, "*") == 0 ? "*" : origin);
-        http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
-        http_set(
-            req, "Access-Control-Allow-Headers",
-            "Content-Type, Authorization, Comfy-User, Idempotency-Key, Last-Event-ID, X-Comfymux-Window");
-        http_set(req, "Access-Control-Expose-Headers", "Content-Disposition, Retry-After");
-        return;
+    http_set(req, "Access-Control-Allow-Origin", allowed);
+    http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
+    http_set(req, "Access-Control-Allow-Headers",
+             "Content-Type, Authorization, Comfy-User, Idempotency-Key, If-None-Match, Last-Event-ID, Range, "
+             "X-Comfymux-Window");
+    http_set(req, "Access-Control-Expose-Headers",
+             "Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After");
+    if (http_req_method(req) == HTTP_OPTIONS)
+        http_set(req, "Access-Control-Max-Age", "600");
+}
+
+/* Which methods a path has, as in Allow. */
+static void put_allow(struct buf *b, const char *path)
+{
+    static const char *const more[] = {"POST", "PUT", "DELETE", "PATCH"};
+    struct api_params p = {{NULL}};
+    bool known = false;
+
+    buf_puts(b, "GET,HEAD"); /* a server has its pages below every path */
+    for (size_t i = 0; i < ARRAY_LEN(more); i++) {
+        if (route_find(native_routes, more[i], path, &p, &known))
+            buf_printf(b, ",%s", more[i]);
+        params_fini(&p);
     }
 }
 
-/* Reading what is not in the table: the frontend's own files, then whatever the primary server has (extensions,
- * templates, routes of custom nodes). Nothing that changes a server is passed on: 405, as a ComfyUI server answers. */
+static void wrong_method(struct http_req *req, const char *path)
+{
+    struct buf b = BUF_INIT;
+
+    put_allow(&b, path);
+    http_set(req, "Allow", buf_str(&b));
+    http_reply_str(req, 405, "text/plain; charset=utf-8", "405: Method Not Allowed");
+    buf_free(&b);
+}
+
+/* As a server's static files: an answer without a length, and to HEAD without a type. */
+void api_not_there(struct http_req *req)
+{
+    bool head = http_req_method(req) == HTTP_HEAD;
+
+    http_start(req, 404, head ? NULL : "application/octet-stream", -1);
+    http_end(req);
+}
+
+/* What is in no table: the frontend's own files, and routes of custom nodes, which a server answers. Nothing is passed on
+ * that lies below a route of ours. */
 static void unknown(struct api *a, struct http_req *req, const char *path, bool path_known)
 {
     enum http_method m = http_req_method(req);
+    bool reads = m == HTTP_GET || m == HTTP_HEAD, ours = path_known || native_is_private(path);
 
     if (strncmp(path, "/mux/", 5) == 0 || strncmp(path, "/status/", 8) == 0 ||
         strncmp(path, "/result/", 8) == 0) {
@@ -375,14 +462,16 @@ static void unknown(struct api *a, struct http_req *req, const char *path, bool 
             api_error(req, 404, "not_found", "there is no such route", NULL);
         return;
     }
-    if (m == HTTP_GET || m == HTTP_HEAD) {
-        if (a->cfg.frontend && static_serve(req, a->cfg.frontend))
-            return;
-        native_from_primary(a, req, NULL);
+    if (reads && a->cfg.frontend && static_serve(req, a->cfg.frontend))
         return;
-    }
-    http_set(req, "Allow", "GET,HEAD");
-    http_reply_str(req, 405, "text/plain; charset=utf-8", "405: Method Not Allowed");
+    if (reads && ours)
+        api_not_there(req);
+    else if (ours || m == HTTP_OTHER)
+        wrong_method(req, path);
+    else if (!origin_allowed(a, req))
+        http_reply_empty(req, 403);
+    else
+        native_pass(a, req, NULL);
 }
 
 static void on_done(int64_t us, void *arg)
@@ -414,7 +503,7 @@ void api_handle(struct http_req *req, void *arg)
         http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
     if (r == NULL)
         unknown(a, req, path, path_known);
-    else if ((r->flags & API_CHANGES) && !origin_allowed(a, req))
+    else if ((r->flags & (API_CHANGES | API_LISTENS)) && !origin_allowed(a, req))
         http_reply_empty(req, 403);
     else
         r->handler(a, req, &p);
@@ -431,6 +520,10 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
 
     mux_count_change(&a->counts, job->s, from);
     mux_count_time(&a->counts, job->s, from, job->from_at);
+    recents_on_change(a->recents, job->s, from);
+    native_jobs_changed(a->jobs);
+    if (end)
+        native_jobs_ended(a->jobs, job->s->id, end->history);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
     feed_poke(a->feed);
@@ -495,6 +588,10 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
     a->windows = windows_new(d->clock);
     a->feed = feed_new(d->store);
+    a->recents = recents_new();
+    a->started_mono = d->clock->mono_ms(d->clock);
+    a->jobs = native_jobs_new();
+    registry_on_logs(d->registry, native_on_logs, a);
     buf_free(&features);
     return a;
 }
@@ -502,7 +599,7 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
 void api_start(struct api *a, struct runner *r)
 {
     a->runner = r;
-    hub_start(a->hub, r);
+    hub_start(a->hub, r, a->d.store);
     windows_start(a->windows, r, a->d.store);
 }
 
@@ -523,6 +620,16 @@ void api_drain(struct api *a)
     a->draining = true;
 }
 
+bool api_stop(struct api *a)
+{
+    return a->runner == NULL || hub_stop(a->hub);
+}
+
+void api_clients_gone(struct api *a)
+{
+    a->stopped = true;
+}
+
 void api_free(struct api **ap)
 {
     struct api *a = *ap;
@@ -530,9 +637,15 @@ void api_free(struct api **ap)
     if (a == NULL)
         return;
     native_info_fini(a);
+    native_fleet_fini(a);
+    user_docs_free(a);
+    probes_free(a);
+    catalogue_free(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);
+    recents_free(&a->recents);
+    native_jobs_free(&a->jobs);
     config_drop(&a->cfg);
     free(a);
     *ap = NULL;

@@ -42,10 +42,20 @@ struct api {
     struct hub *hub;
     struct windows *windows;
     struct feed *feed;
+    struct recents *recents; /* mux_recent.h */
+    int64_t started_mono;    /* ms */
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
+    struct fleet_known *fleet;              /* what prompts are validated against; NULL: not asked for yet */
+    struct native_jobs *jobs;
+    struct user_doc *user_docs;  /* user_docs.c */
+    struct probes *probes;       /* file_probe.c */
+    struct catalogue *catalogue; /* catalogue.c */
+    uint64_t uploads;            /* since the start: what may be chosen as an input has changed */
+    struct shared *asked;        /* what servers are being asked for clients (shared.h) */
     bool draining;
+    bool stopped; /* clients are gone: what is still answered is only put away */
 };
 
 /* Who asks. One tenant for now; every look-up goes through it, so that several can come. */
@@ -60,13 +70,25 @@ struct api_params {
 typedef void api_route_cb(struct api *a, struct http_req *req, const struct api_params *p);
 #define API_TWIN 1u    /* served at /api<path> too, as ComfyUI does */
 #define API_CHANGES 2u /* changes state: the Origin guard applies */
+#define API_LISTENS 4u /* lets a page listen, of whatever origin if it were not guarded likewise */
+/* Who answers, in front of many servers. */
+enum api_who {
+    API_OWN,     /* we, from our own durable state */
+    API_BOUND,   /* the server that has the job or the file; where that is not known, the first that has it */
+    API_PRIMARY, /* one server, the same one for as long as it is up: answers that belong together */
+    API_EVERY,   /* every server is told */
+    API_MERGED,  /* every server is asked, the answers are made one */
+    API_REFUSED  /* nobody */
+};
+const char *api_who_name(enum api_who w);
 struct api_route {
-    const char *method, *path;
+    const char *method, *path; /* method "*": any */
     unsigned flags;
+    enum api_who who;
     api_route_cb *handler;
     const char *what; /* one line for the docs */
 };
-/* Each dialect's part of the table, ended by a NULL method. */
+/* Each dialect's part of the table, ended by a NULL method; the first row that fits counts. */
 extern const struct api_route native_routes[], mux_routes[];
 
 /* May this path, as it came, go to a server? Not what that server might read as another path than we do. */
@@ -78,6 +100,8 @@ void api_error(struct http_req *req, int status, const char *code, const char *m
 /* The native shape {"error":{"type","message","details","extra_info":{}},"node_errors":{}}. */
 void api_native_error(struct http_req *req, int status, const char *type, const char *message,
                       const char *details);
+/* 404, as a server says it of a file that its pages do not have. */
+void api_not_there(struct http_req *req);
 /* The buffer as application/json; charset=utf-8; it is emptied. */
 void api_reply_json(struct http_req *req, int status, struct buf *b);
 
@@ -124,6 +148,8 @@ struct api_blob {
     const char *job;        /* for the log, or NULL */
     int64_t at;             /* wall ms, for Last-Modified */
     bool mux;               /* errors in our routes' shape */
+    bool attached;          /* always as a download */
+    bool style;             /* a style sheet that the caller's own page loads: shown as what it is */
     struct image_want want; /* what is to be made of them; op IMAGE_FILE: nothing */
 };
 void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b);

@@ -297,7 +297,7 @@ static const struct {
 
 enum api_class mux_class_of(const struct api_route *r)
 {
-    if (r == NULL)
+    if (r == NULL || r->who == API_PRIMARY)
         return API_OTHER;
     for (size_t i = 0; i < ARRAY_LEN(class_paths); i++)
         if (strncmp(r->path, class_paths[i].path, strlen(class_paths[i].path)) == 0 &&

@@ -47,7 +47,7 @@ bool static_serve(struct http_req *req, const char *dir)
     struct stat st;
     int root;
 
-    if (strcmp(path, "/") == 0)
+    if (strcmp(path, "/") == 0 || strcmp(path, "/api/") == 0)
         buf_puts(&name, "index.html");
     else if (http_unescape(path + 1, strlen(path + 1), false, &name) < 0 ||
              !name_path_is_safe(name.data, name.len))

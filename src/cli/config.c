@@ -21,6 +21,7 @@ static int check_listen(const char *s, struct err *e);
 static int check_origin(const char *s, struct err *e);
 
 static const char *const log_levels[] = {"debug", "info", "warn", "error", NULL};
+static const char *const managers[] = {"off", "primary", NULL};
 static const char *const log_formats[] = {"text", "json", NULL};
 
 #define AT(f) offsetof(struct config, f)
@@ -84,6 +85,10 @@ const struct config_key config_keys[] = {
     {"cors", CONFIG_STRINGS, AT(cors), "[]", .check = check_origin, .reload = true, .help =
      "Origins whose pages may call from elsewhere, such as https://studio.example.org; \"*\": any."},
 
+    {"manager", CONFIG_CHOICE, AT(manager), "off", .words = managers, .reload = true, .help =
+     "Routes of ComfyUI-Manager, which installs nodes and restarts servers: refused, or passed on to the primary\n"
+     "server, which then differs from the others."},
+
     {"log.level", CONFIG_CHOICE, AT(log.level), "info", .words = log_levels, .reload = true, .help =
      "The least important lines that are written."},
     {"log.format", CONFIG_CHOICE, AT(log.format), "text", .words = log_formats, .reload = true, .help =
@@ -93,6 +98,7 @@ const struct config_key config_keys[] = {
 const size_t config_n_keys = ARRAY_LEN(config_keys);
 
 static_assert(LOG_DEBUG == 0 && LOG_INFO == 1 && LOG_WARN == 2 && LOG_ERROR == 3, "log_levels is the index");
+static_assert(CONFIG_MANAGER_OFF == 0 && CONFIG_MANAGER_PRIMARY == 1, "managers is the index");
 static_assert(LOG_TEXT == 0 && LOG_JSON == 1, "log_formats is the index");
 
 const struct config_key *config_key_find(const char *key)

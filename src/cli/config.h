@@ -31,6 +31,8 @@ struct config_servers {
     size_t n;
 };
 
+enum config_manager { CONFIG_MANAGER_OFF, CONFIG_MANAGER_PRIMARY };
+
 /* Durations are milliseconds, sizes bytes. Strings are owned; only `frontend` may be NULL. */
 struct config {
     char *listen;
@@ -54,6 +56,7 @@ struct config {
         int64_t queued, nodes, clients;
     } limits;
     struct config_strings cors;
+    int manager; /* enum config_manager */
     struct {
         int level;  /* enum log_level */
         int format; /* enum log_format */

@@ -85,6 +85,7 @@ const char **serve_api_config(const struct config *c, struct api_config *cfg)
                                .nodes_max = (int)c->limits.nodes,
                                .clients_max = (unsigned)c->limits.clients,
                                .frontend = c->frontend,
+                               .manager = c->manager == CONFIG_MANAGER_PRIMARY,
                                .cors = cors};
     return cors;
 }

@@ -53,9 +53,15 @@ struct registry {
     const struct fleet_listener *listener;
     void *listener_arg;
     struct task change; /* tells the listener, once a turn */
+    registry_logs_cb *on_logs;
+    void *on_logs_arg;
+    bool logs_wanted;
 
     /* caps.c */
     struct merged merged, next; /* next: takes its place before the listener is told */
+    uint64_t version;
+    struct list refreshing; /* of struct refresh */
+    struct task learnt;
     bool merging, merge_wanted;
     struct list fetch_queue, load_queue; /* of struct caps */
     struct list read_queue;              /* of struct reading */
@@ -109,7 +115,8 @@ struct caps {
     int64_t asked_at, took_ms;
     struct bytes *stats;
     bool stats_fetching;
-    int64_t stats_at;
+    int64_t stats_at;   /* when it was asked for them last */
+    int64_t stats_came; /* when they came; 0: they are from the store */
     char version[48];
 };
 
@@ -125,7 +132,9 @@ struct server {
     bool gone; /* no longer configured; lives on for its calls */
     struct task retire;
     struct http_client *http; /* NULL when gone */
-    struct list held;         /* prompts of ours that it has, as far as we know (struct held) */
+    struct http_client
+        *visits; /* likewise; for what clients ask of it: however long that takes, ours is not kept waiting */
+    struct list held; /* prompts of ours that it has, as far as we know (struct held) */
     struct link link;
     struct health health;
     struct watch watch;
@@ -164,6 +173,8 @@ void link_init(struct server *s);
 void link_start(struct server *s);
 void link_stop(struct server *s);
 bool link_is_open(const struct server *s);
+/* Tell the server whether its log lines are wanted on our socket. */
+void link_want_logs(struct server *s, bool want);
 
 /* --- watch.c --- */
 void watch_init(struct server *s);
@@ -196,7 +207,10 @@ void caps_fetch_stats(struct server *s);
 void caps_forget(struct server *s); /* its documents leave the store */
 void caps_merge(struct registry *r);
 void caps_check_ready(struct registry *r);
-void merged_fini(struct merged *m);
+/* m and info may be large: a worker frees them. m is empty afterwards; NULL is fine for info. */
+void caps_drop(struct registry *r, struct merged *m, struct object_info *info);
+/* Those who wait for what servers can do: is it known now? */
+void caps_on_learnt(void *registry);
 
 /* --- staging.c --- */
 enum staging { STAGING_THERE, STAGING_FAILED, STAGING_NO_BLOB };

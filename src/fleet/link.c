@@ -22,6 +22,7 @@
 #define PING_MS 15000
 #define QUIET_MS (PING_MS + 5000) /* a ping was sent and nothing came: half open, or busy */
 #define QUIET_EVERY_MS 5000
+#define LOGS_MS 30000
 #define GREETING_MS 20000 /* a server that loads a model may be slow to say its first word */
 
 static const struct ws_limits link_limits = {
@@ -71,6 +72,28 @@ static void link_retry(struct server *s)
     timer_set(&l->timer, ms / 2 + rnd % (ms / 2 + 1));
 }
 
+static void on_logs_wanted(const struct http_answer *a, void *arg)
+{
+    struct server *s = arg;
+
+    if (a->end != HTTP_CALL_OK || a->status != 200)
+        log_info(LOG_S("server", s->name), LOG_S("event", "logs_not_subscribed"), LOG_I("status", a->status),
+                 LOG_S("reason", a->why));
+    server_unref(s);
+}
+
+void link_want_logs(struct server *s, bool want)
+{
+    char *text =
+        xasprintf("{\"clientId\": \"%s\", \"enabled\": %s}", s->link.client_id, want ? "true" : "false");
+    struct bytes *body = bytes_new(text, strlen(text));
+
+    http_fetch(s->visits, "PATCH", "/internal/logs/subscribe", "application/json", body, JSON_ON_LOOP,
+               LOGS_MS, on_logs_wanted, server_ref(s));
+    bytes_unref(body);
+    free(text);
+}
+
 static void link_opened(struct server *s)
 {
     struct link *l = &s->link;
@@ -81,6 +104,8 @@ static void link_opened(struct server *s)
     if (!PLANTED(STAGED_KEPT))
         staging_forget(s, NULL); /* it may be another life of the server */
     link_tell(s, true);
+    if (s->r->logs_wanted)
+        link_want_logs(s, true);
     watch_link_open(s);
     caps_fetch(s);
 }
@@ -124,9 +149,11 @@ static void got_text(struct server *s, const char *text, size_t n)
     }
     if (ev.kind == EVENT_STATUS && ev.queue_remaining >= 0 && ev.queue_remaining <= INT32_MAX)
         l->queue = (int)ev.queue_remaining;
+    if (ev.kind == EVENT_LOGS && r->on_logs && r->logs_wanted)
+        r->on_logs(s->name, ev.data, r->on_logs_arg);
     if (is_private(&ev))
         return;
-    if (json_is_null(json_get(ev.data, "prompt_id"))) {
+    if (!ev.prompt_id.p && json_is_null(json_get(ev.data, "prompt_id"))) {
         if (l->running[0] == '\0')
             return;
         memcpy(id, l->running, UUID_SIZE);

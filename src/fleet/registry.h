@@ -13,6 +13,7 @@
 #ifndef FLEET_REGISTRY_H
 #define FLEET_REGISTRY_H
 
+#include "base/json.h"
 #include "blob/blob.h"
 #include "fleet/fleet.h"
 #include "http/client.h"
@@ -76,17 +77,45 @@ struct bytes *registry_object_info(struct registry *r, const char **etag);
 struct object_view *registry_view(struct registry *r);
 /* What one server can do, or NULL if it is not known. */
 struct object_info *registry_server_info(struct registry *r, unsigned index);
-/* Ask every server again (GET /object_info?... of a client asked for fresh data). Rate-limited. */
-void registry_refresh(struct registry *r);
+/* Changes with everything that is told here, and with the names and the knowledge of fleet_servers(): what was made of
+ * them is good for as long as this stays. Never 0. */
+uint64_t registry_version(const struct registry *r);
+/* Let go of a view of which a reference was taken. The last one may free tens of MB in small pieces: a worker does it.
+ * Also when the registry is gone. */
+void registry_drop_view(struct workers *w, struct object_view *v);
+
+/* Somebody wants to know what the servers can do now (GET /object_info, which is what the frontend's Refresh asks for): each
+ * is asked again, but at most every 10 s, and the rarer the slower it answers. False: what is known is as new as it may
+ * be. True: cb is called once, when what is being asked has been learnt or has taken 5 s. w is the caller's memory. */
+typedef void refresh_cb(void *arg);
+struct refresh {
+    struct list link;
+    struct timer timer;
+    refresh_cb *cb;
+    void *arg;
+};
+bool registry_refresh(struct registry *r, struct refresh *w, refresh_cb *cb, void *arg);
+void registry_refresh_cancel(struct refresh *w);
 
 /* --- for the native routes --- */
-/* A usable client to this server, or NULL. */
+/* A client to this server for what our clients ask of it, or NULL while it is down. Its connections are apart from those
+ * over which jobs are looked after. */
 struct http_client *registry_client(struct registry *r, const char *name);
+/* Under which client id this server knows us, or NULL: what it would send to a client of ours it must send there. Valid
+ * until the next loop turn. */
+const char *registry_client_id(struct registry *r, const char *name);
+/* The servers' log lines, as their sockets bring them while they are wanted. data: of the "logs" message, a span of the text
+ * that came; valid during the call. */
+typedef void registry_logs_cb(const char *server, struct json data, void *arg);
+void registry_on_logs(struct registry *r, registry_logs_cb *cb, void *arg);
+void registry_want_logs(struct registry *r, bool want);
 /* The sticky primary for what is not merged (extensions, i18n, templates ...): the same server for as long as
  * it is up; NULL if none is. */
 const char *registry_primary(struct registry *r);
 /* Last GET /system_stats of the server, JSON, or NULL; refreshed when the link opens and at most every 10 s
  * on asking. Valid until the next loop turn: bytes_ref() to keep. */
 struct bytes *registry_system_stats(struct registry *r, const char *name);
+/* The same as it was fetched last, and the server is asked for nothing. *ago: ms since it said so; -1: in an earlier run. */
+struct bytes *registry_last_stats(struct registry *r, const char *name, int64_t *ago);
 
 #endif

@@ -1,9 +1,12 @@
 /* One ComfyUI server: its life. */
+#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "fleet/fleet_priv.h"
+
+#define VISITS_MAX 64 /* connections for what clients ask of one server; more of it waits */
 
 static void on_retire(void *arg)
 {
@@ -11,6 +14,7 @@ static void on_retire(void *arg)
 
     /* Ends its calls, which may ask the fleet for more: it is no longer there for them. */
     http_client_free(&s->http);
+    http_client_free(&s->visits);
     staging_forget(s, NULL);
     server_unref(s);
 }
@@ -18,6 +22,8 @@ static void on_retire(void *arg)
 struct server *server_new(struct registry *r, const struct registry_entry *in, struct err *e)
 {
     struct http_client_config cfg = {.connect_ms = r->cfg.connect_ms, .max_idle = 2, .tls = r->tls};
+    struct http_client_config for_visits = {
+        .connect_ms = r->cfg.connect_ms, .max_conns = VISITS_MAX, .tls = r->tls};
     struct http_client *http = http_client_new(r->loop, in->url, &cfg, e);
     const struct http_url *u;
     struct server *s;
@@ -35,6 +41,8 @@ struct server *server_new(struct registry *r, const struct registry_entry *in, s
     s->tags = xstrdup(in->tags ? in->tags : "[]");
     s->depth = in->depth;
     s->http = http;
+    s->visits = http_client_new(r->loop, in->url, &for_visits, e);
+    assert(s->visits); /* its twin could be made */
     list_init(&s->held);
     task_init(&s->retire, on_retire, s);
     link_init(s);
@@ -80,7 +88,7 @@ void server_unref(struct server *s)
     list_for_each_safe(it, &s->held)
         free(list_entry(it, struct held, link));
     bytes_unref(s->caps.stats);
-    object_info_unref(s->caps.info);
+    caps_drop(r, NULL, s->caps.info);
     free(s->name);
     free(s->url);
     free(s->shown);

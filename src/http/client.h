@@ -102,8 +102,14 @@ struct http_pass {
     const char *target;               /* NULL: as the request has it */
     const char *const *drop;          /* request fields not to pass on, NULL-terminated; NULL none */
     const struct http_headers *extra; /* request fields to add */
-    /* If the server cannot be reached: answer yourself. NULL: 502 text/plain. */
+    const char *const
+        *drop_answer; /* fields of the answer not to pass back, of static storage; "X-*": all that begin so */
+    struct bytes *body; /* the request's whole body, where it has been read already */
+    /* If the server cannot be reached, or its answer is not wanted: the request is yours again. NULL: 502 text/plain. */
     void (*on_unreachable)(struct http_req *req, const char *why, void *arg);
+    /* Is an answer of this status wanted? Its body is dropped otherwise. NULL: all are. Only for requests without a body. */
+    bool (*wants)(int status, void *arg);
+    void (*release)(void *arg); /* the last call with arg, in every case; NULL: none */
     void *arg;
 };
 void http_pass_through(struct http_req *req, struct http_client *to, const struct http_pass *opt);

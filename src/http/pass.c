@@ -19,10 +19,21 @@ struct pass {
     struct http_call *call; /* NULL once it has ended */
     struct http_client *to;
     void (*on_unreachable)(struct http_req *req, const char *why, void *arg);
+    bool (*wants)(int status, void *arg);
+    void (*release)(void *arg);
     void *arg;
+    const char *const *drop_answer; /* of static storage */
     bool upgrade, started;
+    int declined;                /* the status of an answer that is not wanted; 0: none */
     bool body_paused, body_done; /* of the request */
 };
+
+static void pass_free(struct pass *p)
+{
+    if (p->release)
+        p->release(p->arg);
+    free(p);
+}
 
 /* Fields that are about one connection only (RFC 9110 §7.6.1), or that both ends of ours set themselves. */
 static bool is_hop(const struct http_headers *h, const char *name)
@@ -46,9 +57,13 @@ static bool is_hop(const struct http_headers *h, const char *name)
 
 static bool is_dropped(const char *const *drop, const char *name)
 {
-    for (; drop && *drop; drop++)
-        if (strcasecmp(*drop, name) == 0)
+    for (; drop && *drop; drop++) {
+        size_t n = strlen(*drop);
+
+        if (n > 0 && (*drop)[n - 1] == '*' ? strncasecmp(*drop, name, n - 1) == 0
+                                           : strcasecmp(*drop, name) == 0)
             return true;
+    }
     return false;
 }
 
@@ -88,7 +103,7 @@ static void on_pass_abort(struct http_req *req, void *arg)
 
     (void)req;
     http_call_cancel(&p->call);
-    free(p);
+    pass_free(p);
 }
 
 /* --- the answer's way down --- */
@@ -96,7 +111,8 @@ static void on_pass_abort(struct http_req *req, void *arg)
 static void copy_answer_fields(struct pass *p, const struct http_headers *h)
 {
     for (size_t i = 0; i < h->n; i++)
-        if (!is_hop(h, h->v[i].name)) /* Date: the server sets its own */
+        if (!is_hop(h, h->v[i].name) &&
+            !is_dropped(p->drop_answer, h->v[i].name)) /* Date: the server sets its own */
             http_set(p->req, h->v[i].name, h->v[i].value);
 }
 
@@ -109,7 +125,7 @@ static void pass_switch(struct pass *p, const struct http_headers *h)
     down = http_hijack_101(p->req, proto ? proto : http_req_header(p->req, "Upgrade"));
     up = http_call_hijack(p->call);
     splice_start(p->to, down, up);
-    free(p);
+    pass_free(p);
 }
 
 /* What to announce downstream; -1: not known. */
@@ -131,6 +147,10 @@ static void on_up_head(struct http_call *c, int status, const struct http_header
         pass_switch(p, h);
         return;
     }
+    if (p->wants && !p->wants(status, p->arg)) {
+        p->declined = status;
+        return;
+    }
     copy_answer_fields(p, h);
     p->started = true;
     http_start(p->req, status, NULL, answer_length(c, h));
@@ -149,6 +169,8 @@ static void on_up_data(struct http_call *c, const void *data, size_t n, void *ar
 {
     struct pass *p = arg;
 
+    if (p->declined)
+        return;
     http_send(p->req, data, n);
     if (http_queued(p->req) > HIGH) {
         http_call_pause(c);
@@ -184,7 +206,9 @@ static void on_up_done(struct http_call *c, enum http_call_end end, const char *
         log_info(LOG_S("pass", http_client_url(p->to)->authority), LOG_S("method", http_req_method_name(req)),
                  LOG_S("target", http_req_target(req)), LOG_S("end", http_call_end_name(end)),
                  LOG_S("reason", why));
-    if (end == HTTP_CALL_OK)
+    if (p->declined || (p->wants && !p->started && end != HTTP_CALL_OK))
+        pass_give_back(p, p->declined ? http_status_text(p->declined) : why);
+    else if (end == HTTP_CALL_OK)
         http_end(req);
     else if (p->started)
         http_abort(req); /* the client must see that this is not the whole answer */
@@ -192,7 +216,7 @@ static void on_up_done(struct http_call *c, enum http_call_end end, const char *
         pass_give_back(p, why);
     else
         answer_failed(req, end, why);
-    free(p);
+    pass_free(p);
 }
 
 /* --- */
@@ -229,7 +253,10 @@ void http_pass_through(struct http_req *req, struct http_client *to, const struc
     p->to = to;
     if (opt) {
         p->on_unreachable = opt->on_unreachable;
+        p->wants = length == 0 && opt->on_unreachable ? opt->wants : NULL;
+        p->release = opt->release;
         p->arg = opt->arg;
+        p->drop_answer = opt->drop_answer;
     }
     p->upgrade = length == 0 && http_headers_has_token(h, "Connection", "upgrade") &&
                  http_headers_get(h, "Upgrade") != NULL;
@@ -237,9 +264,9 @@ void http_pass_through(struct http_req *req, struct http_client *to, const struc
     p->call = http_call_new(to, http_req_method_name(req), target, &handlers, p);
     copy_request_fields(p, opt);
     http_call_timeout(p->call, SILENCE_MS, 0);
-    if (length == 0) {
+    if (length == 0 || (opt && opt->body)) {
         p->body_done = true;
-        http_call_start(p->call, NULL, NULL);
+        http_call_start(p->call, NULL, opt ? opt->body : NULL);
     } else {
         http_call_start_stream(p->call, NULL, length);
         http_body_read(req, on_pass_body, p);

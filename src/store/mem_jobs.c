@@ -65,6 +65,7 @@ static struct job_record *submit_record(struct mem_store *m, const struct store_
     rec->s.client_id = xstrdup_null(in->client_id);
     rec->s.window_id = xstrdup_null(in->window_id);
     rec->s.need = xstrdup_null(in->need);
+    rec->s.workflow_id = xstrdup_null(in->workflow_id);
     rec->s.seq = ++m->last_seq;
     rec->s.number = in->has_number ? in->number : (double)(in->front ? -rec->s.seq : rec->s.seq);
     rec->s.priority = in->priority;
@@ -301,23 +302,74 @@ static bool same(const char *want, const char *have)
     return want == NULL || (have && strcmp(want, have) == 0);
 }
 
+static bool names_match(const struct store_filter *f, const struct job_summary *s)
+{
+    return same(f->tenant, s->tenant) && same(f->client_id, s->client_id) &&
+           same(f->window_id, s->window_id) && same(f->server, s->server);
+}
+
+/* What an index would find: the rest is looked at job by job. */
 static bool list_matches(const struct store_filter *f, const struct mem_job *j)
 {
     const struct job_summary *s = &j->rec->s;
+    struct store_filter searched = *f;
 
     if (!(f->states & JOB_STATE_BIT(s->state)) || (f->in_history && (s->flags & JOB_F_NO_HISTORY)))
         return false;
-    return same(f->tenant, s->tenant) && same(f->client_id, s->client_id) &&
-           same(f->window_id, s->window_id) && same(f->server, s->server);
+    if (f->shown &&
+        (JOB_STATE_LIVE(s->state) || (s->flags & JOB_F_NO_HISTORY) || !same(f->workflow_id, s->workflow_id)))
+        return false;
+    if (!f->in_history)
+        store_list_narrow(f, &searched);
+    return names_match(&searched, s);
+}
+
+static bool list_has_kind(const struct store_filter *f, const struct job_record *rec)
+{
+    for (size_t i = 0; i < rec->n_outputs; i++)
+        if (rec->outputs[i].attempt == rec->s.attempt && rec->outputs[i].kind &&
+            strcmp(rec->outputs[i].kind, f->kind) == 0)
+            return true;
+    return false;
+}
+
+static int64_t took(const struct job_summary *s)
+{
+    return s->started_at > 0 ? s->finished_at - s->started_at : 0;
+}
+
+static int by_duration(const void *x, const void *y)
+{
+    const struct job_summary *a = &(*(struct mem_job *const *)x)->rec->s,
+                             *b = &(*(struct mem_job *const *)y)->rec->s;
+
+    if (took(a) != took(b))
+        return took(a) < took(b) ? -1 : 1;
+    return a->seq < b->seq ? -1 : a->seq > b->seq;
+}
+
+static struct mem_job **sorted_copy(const struct mem_store *m)
+{
+    struct mem_job **v = xcalloc(m->order.n + 1, sizeof(*v));
+
+    if (m->order.n) {
+        memcpy(v, m->order.v, m->order.n * sizeof(*v));
+        qsort(v, m->order.n, sizeof(*v), by_duration);
+    }
+    return v;
 }
 
 enum store_status mem_list(struct mem_store *m, struct req *r)
 {
     const struct store_filter *f = &r->in.list;
-    struct mem_job **v = f->in_history ? m->finished.v : m->order.v;
+    struct mem_job **sorted = f->by_duration ? sorted_copy(m) : NULL;
+    struct mem_job **v = sorted ? sorted : f->in_history ? m->finished.v : m->order.v;
     size_t n = f->in_history ? m->finished.n : m->order.n;
-    int64_t skip = f->offset, last = 0;
+    int64_t skip = f->look ? 0 : f->offset, last = 0, seen = 0;
+    int look = f->look > f->limit ? f->look : f->limit;
 
+    for (size_t i = 0; f->count && i < n; i++)
+        r->out.list.total += list_matches(f, v[i]);
     r->out.list.rows = xcalloc((size_t)f->limit, sizeof(struct job_record *));
     for (size_t i = 0; i < n; i++) {
         struct mem_job *j = v[f->oldest_first ? i : n - 1 - i];
@@ -327,6 +379,14 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
             continue;
         if (!list_matches(f, j) || skip-- > 0)
             continue;
+        if (look == 0) {
+            r->out.list.next = seen;
+            break;
+        }
+        look--;
+        seen = at;
+        if (!names_match(f, &j->rec->s) || (f->kind && !list_has_kind(f, j->rec)))
+            continue;
         if (r->out.list.n == (size_t)f->limit) {
             r->out.list.next = last;
             break;
@@ -334,6 +394,7 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
         r->out.list.rows[r->out.list.n++] = job_record_copy(j->rec, f->parts);
         last = at;
     }
+    free(sorted);
     return STORE_OK;
 }
 

@@ -22,6 +22,7 @@ struct db_stmt {
 struct db_counts {
     int64_t last_fin; /* order of finishing */
     int64_t finished; /* jobs */
+    int64_t ended[JOB_STATES];
     int64_t blobs;
     int64_t blob_bytes; /* of all blobs */
     int64_t kept_bytes; /* of those that are not doomed */
@@ -69,6 +70,9 @@ struct bytes *col_bytes(sqlite3_stmt *st, int i);
             (v) = xrealloc((v), ((n) ? (n)*2 : 1) * sizeof(*(v)));                                           \
     } while (0)
 
+/* How long a job took, for an index and for who goes by it. */
+#define SQL_TOOK "(CASE WHEN started_at > 0 THEN finished_at - started_at ELSE 0 END)"
+
 /* sqlite_open.c */
 #define SQLITE_APP_ID 0x434d5558                     /* "CMUX" */
 extern const char *const *const sqlite_migrations[]; /* scripts, ended by NULL */
@@ -91,6 +95,7 @@ struct store *sqlite_threads_start(struct loop *l, const struct db *writer, cons
 typedef enum store_status sqlite_exec(struct db *db, struct req *r);
 sqlite_exec sql_submit, sql_step, sql_hide, sql_get, sql_list, sql_unfinished;
 sqlite_exec sql_output_find, sql_input_put, sql_input_find, sql_input_list;
+sqlite_exec sql_alias_find, sql_user_put, sql_user_find, sql_user_list, sql_user_move, sql_user_remove;
 sqlite_exec sql_blob_pin, sql_blob_unpin, sql_blob_collect, sql_blob_known;
 sqlite_exec sql_stray_done, sql_strays, sql_server_put, sql_server_remove, sql_servers;
 sqlite_exec sql_events, sql_doc_put, sql_doc_get, sql_trim;
@@ -98,13 +103,16 @@ sqlite_exec sql_events, sql_doc_put, sql_doc_get, sql_trim;
 /* sqlite_jobs.c */
 #define SQL_JOB_COLS                                                                                         \
     "seq,id,tenant,state,version,flags,attempt,upstream_id,server,client_id,window_id,number,priority,"      \
-    "created_at,started_at,finished_at,deadline,state_at,not_before,code,retry_of,fin,hist,need,spent"
+    "created_at,started_at,finished_at,deadline,state_at,not_before,code,retry_of,fin,hist,need,spent,"      \
+    "workflow"
 struct job_record *sql_job_load(struct db *db, sqlite3_stmt *row, uint32_t parts);
 void sql_events_log(struct db *db, const char *job, const char *tenant, int64_t at,
                     const struct store_event *e, size_t n);
 
 /* sqlite_list.c: the text of the query that gives the places (seq, or fin) of a list's rows. */
 void sql_list_text(struct buf *sql, const struct store_filter *f);
+/* ?1 tenant ?2 workflow: how many there are. */
+void sql_count_text(struct buf *sql, const struct store_filter *f);
 
 /* sqlite_files.c */
 int64_t sql_blob_id(struct db *db, const uint8_t hash[BLAKE3_LEN]); /* 0: unknown */

@@ -18,7 +18,8 @@ RECORD = {"id", "state", "server", "window_id", "client_id", "registered_at", "a
           "queue_position", "outputs", "error", "timeline", "created_at", "started_at", "finished_at"}
 OUTPUT = {"n", "node_id", "kind", "filename", "subfolder", "type", "size", "mime", "blake3", "url"}
 STATUS = {"id", "status", "progress", "message", "server", "image_url", "image_urls", "outputs", "error"}
-SERVER = {"name", "url", "state", "reason", "depth", "tags", "running", "queue", "version", "nodes"}
+SERVER = {"name", "url", "state", "reason", "depth", "tags", "running", "jobs", "queue", "version", "nodes", "last_seen",
+          "stats", "recent"}
 NOBODY = "01a00000-0000-7000-8000-000000000000"
 
 
@@ -442,6 +443,24 @@ def test_windows(gateway):
     asyncio.run(flow())
 
 
+def test_windows_of_a_job_that_waits_again():
+    """A job that was taken from its server stands with none until it gets the next."""
+    async def flow(url):
+        async with Client(url, window="again") as c:
+            busy = await c.submit(graphs.save(color=fresh()))
+            await c.until_state(busy, "running")
+            await c.post("/mux/v1/servers/s0/drain", None)
+            await c.until_state(busy, "queued")
+            (window,) = (await c.get("/mux/v1/windows"))["windows"]
+            assert [(j["state"], j["server"]) for j in window["jobs"]] == [("queued", None)]
+
+    try:
+        with targets.gateway(1, sim_args=("--fault", "slow-prompt=1s", "--fault", "cuda-error")) as t:
+            asyncio.run(flow(t.url))
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
+
+
 def test_health():
     async def flow(c, t):
         assert (await c.fetch("/healthz")) == (200, b"ok")
@@ -562,7 +581,7 @@ def test_view_does_not_leave_its_folders(gateway):
 
 
 def test_other_origins_may_not_change_anything(gateway):
-    """A page from elsewhere cannot submit through a visitor's browser."""
+    """A page from elsewhere can neither submit through a visitor's browser nor listen."""
 
     async def flow():
         async with Client(gateway.url) as c:
@@ -570,6 +589,11 @@ def test_other_origins_may_not_change_anything(gateway):
                 async with c.http.post(c.url + path, data=b"{}", headers={"Origin": "https://evil.example"}) as r:
                     assert r.status == 403, path
             host = c.url[len("http://"):]
+            with pytest.raises(aiohttp.WSServerHandshakeError) as e:
+                await c.http.ws_connect("ws://" + host + "/ws", origin="https://evil.example")
+            assert e.value.status == 403
+            async with c.http.ws_connect("ws://" + host + "/ws", origin="http://" + host) as ws:
+                assert (await ws.receive_json())["type"] == "status"
             body = {"prompt": graphs.save(color=fresh())}
             async with c.http.post(c.url + "/prompt", json=body, headers={"Origin": "http://" + host}) as r:
                 assert r.status == 200

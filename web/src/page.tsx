@@ -1,4 +1,7 @@
 import './page.css'
 import { render } from 'preact'
+import { App } from './page/app'
+import { start } from './page/live'
 
-render(<main>comfymux</main>, document.getElementById('app')!)
+start()
+render(<App />, document.getElementById('app')!)
