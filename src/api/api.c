@@ -4,11 +4,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "api/catalogue.h"
+#include "api/file_probe.h"
 #include "api/mux_feed.h"
 #include "api/mux_recent.h"
 #include "api/native.h"
 #include "api/native_jobs.h"
 #include "api/static.h"
+#include "api/user_docs.h"
 #include "api/windows.h"
 #include "base/log.h"
 #include "comfy/events.h"
@@ -382,8 +385,8 @@ static bool origin_allowed(struct api *a, const struct http_req *req)
     return at && strcasecmp(at + 3, host) == 0;
 }
 
-/* An answer that does not say for whom it was is not given to others by caches: one without these fields would keep out the page
- * that is allowed to have it. */
+/* An answer says for whom it was, to those who do not send an Origin as well: what an <img> has put into the browser's cache
+ * may be what a script of an allowed page is given later. */
 static void put_cors(struct api *a, struct http_req *req)
 {
     const char *origin = http_req_header(req, "Origin"), *allowed = NULL;
@@ -397,7 +400,7 @@ static void put_cors(struct api *a, struct http_req *req)
             allowed = origin;
     if (allowed == NULL || strcmp(allowed, "*") != 0)
         http_set(req, "Vary", "Origin");
-    if (origin == NULL || allowed == NULL)
+    if (allowed == NULL)
         return;
     http_set(req, "Access-Control-Allow-Origin", allowed);
     http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
@@ -622,6 +625,11 @@ bool api_stop(struct api *a)
     return a->runner == NULL || hub_stop(a->hub);
 }
 
+void api_clients_gone(struct api *a)
+{
+    a->stopped = true;
+}
+
 void api_free(struct api **ap)
 {
     struct api *a = *ap;
@@ -630,6 +638,9 @@ void api_free(struct api **ap)
         return;
     native_info_fini(a);
     native_fleet_fini(a);
+    user_docs_free(a);
+    probes_free(a);
+    catalogue_free(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);

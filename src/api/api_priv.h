@@ -49,8 +49,13 @@ struct api {
     struct packed *packed;                  /* object_info, compressed */
     struct fleet_known *fleet;              /* what prompts are validated against; NULL: not asked for yet */
     struct native_jobs *jobs;
-    struct shared *asked; /* what servers are being asked for clients (shared.h) */
+    struct user_doc *user_docs;  /* user_docs.c */
+    struct probes *probes;       /* file_probe.c */
+    struct catalogue *catalogue; /* catalogue.c */
+    uint64_t uploads;            /* since the start: what may be chosen as an input has changed */
+    struct shared *asked;        /* what servers are being asked for clients (shared.h) */
     bool draining;
+    bool stopped; /* clients are gone: what is still answered is only put away */
 };
 
 /* Who asks. One tenant for now; every look-up goes through it, so that several can come. */
@@ -143,6 +148,8 @@ struct api_blob {
     const char *job;        /* for the log, or NULL */
     int64_t at;             /* wall ms, for Last-Modified */
     bool mux;               /* errors in our routes' shape */
+    bool attached;          /* always as a download */
+    bool style;             /* a style sheet that the caller's own page loads: shown as what it is */
     struct image_want want; /* what is to be made of them; op IMAGE_FILE: nothing */
 };
 void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *b);

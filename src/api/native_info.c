@@ -4,6 +4,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "api/catalogue.h"
 #include "api/native.h"
 #include "comfy/object_info.h"
 #include "job/scheduler.h"
@@ -91,10 +92,9 @@ static void no_server_yet(struct http_req *req)
     api_native_error(req, 503, "not_ready", "No server has been reached yet", "");
 }
 
-static void reply_object_info(struct api *a, struct http_req *req)
+static void on_text(struct api *a, struct http_req *req, struct bytes *text, const char *etag)
 {
-    const char *accept = http_req_header(req, "Accept-Encoding"), *etag;
-    struct bytes *text = registry_object_info(a->d.registry, &etag), *gz = NULL;
+    struct bytes *gz = NULL;
 
     if (text == NULL) {
         no_server_yet(req);
@@ -104,19 +104,26 @@ static void reply_object_info(struct api *a, struct http_req *req)
     http_set(req, "Vary", "Accept-Encoding");
     if (http_not_modified(req, etag, 0)) {
         http_reply_empty(req, 304);
-        bytes_unref(text);
         return;
     }
-    if (accept && strstr(accept, "gzip"))
+    if (api_takes_gzip(req))
         gz = packed(a, text, etag);
     if (gz)
         http_set(req, "Content-Encoding", "gzip");
     http_reply_bytes(req, 200, "application/json; charset=utf-8", gz ? gz : text);
-    bytes_unref(text);
+}
+
+static void on_class(struct api *a, struct http_req *req, struct buf *text)
+{
+    (void)a;
+    if (text)
+        api_reply_json(req, 200, text);
+    else
+        no_server_yet(req);
 }
 
 /* A request that waits for what the servers say now. */
-struct waiting {
+struct refreshing {
     struct refresh refresh;
     struct api *a;
     struct http_req *req;
@@ -124,16 +131,16 @@ struct waiting {
 
 static void on_refreshed(void *arg)
 {
-    struct waiting *x = arg;
+    struct refreshing *x = arg;
 
     http_on_abort(x->req, NULL, NULL);
-    reply_object_info(x->a, x->req);
+    catalogue_text(x->a, x->req, on_text);
     free(x);
 }
 
 static void on_gone(struct http_req *req, void *arg)
 {
-    struct waiting *x = arg;
+    struct refreshing *x = arg;
 
     (void)req;
     registry_refresh_cancel(&x->refresh);
@@ -142,72 +149,21 @@ static void on_gone(struct http_req *req, void *arg)
 
 void native_get_object_info(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct waiting *x = xcalloc(1, sizeof(*x));
+    struct refreshing *x = xcalloc(1, sizeof(*x));
 
     (void)p;
-    *x = (struct waiting){.a = a, .req = req};
+    *x = (struct refreshing){.a = a, .req = req};
     if (registry_refresh(a->d.registry, &x->refresh, on_refreshed, x)) {
         http_on_abort(req, on_gone, x);
         return;
     }
     free(x);
-    reply_object_info(a, req);
-}
-
-/* One class, united from the lists of all servers: on a worker, for such lists are long. */
-struct one_class {
-    struct work work;
-    struct workers *workers;
-    struct http_req *req; /* NULL: gone */
-    struct object_view *view;
-    char *name;
-    struct buf text;
-};
-
-static void run_one(struct work *w)
-{
-    struct one_class *x = container_of(w, struct one_class, work);
-
-    object_view_put_class(&x->text, x->view, (struct str){x->name, strlen(x->name)}, NULL, NULL);
-}
-
-static void on_one(struct work *w)
-{
-    struct one_class *x = container_of(w, struct one_class, work);
-
-    if (x->req) {
-        http_on_abort(x->req, NULL, NULL);
-        api_reply_json(x->req, 200, &x->text);
-    }
-    registry_drop_view(x->workers, x->view);
-    buf_free(&x->text);
-    free(x->name);
-    free(x);
-}
-
-static void on_one_gone(struct http_req *req, void *arg)
-{
-    (void)req;
-    ((struct one_class *)arg)->req = NULL;
+    catalogue_text(a, req, on_text);
 }
 
 void native_get_object_info_class(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct object_view *view = registry_view(a->d.registry);
-    struct one_class *x;
-
-    if (view == NULL) {
-        no_server_yet(req);
-        return;
-    }
-    x = xcalloc(1, sizeof(*x));
-    x->workers = a->d.workers;
-    x->req = req;
-    x->view = object_view_ref(view);
-    x->name = xstrdup(p->v[0]);
-    x->work = (struct work){.run = run_one, .done = on_one};
-    http_on_abort(req, on_one_gone, x);
-    workers_submit(a->d.workers, &x->work);
+    catalogue_class(a, req, p->v[0], on_class);
 }
 
 /* --- features --- */

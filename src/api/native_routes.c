@@ -74,6 +74,21 @@ const struct api_route native_routes[] = {
     /* files */
     {"GET", "/view", API_TWIN, API_OWN, native_get_view, "a file by its names"},
     {"POST", "/upload/image", API_TWIN | API_CHANGES, API_OWN, native_post_upload, "store a file that jobs may read"},
+    {"POST", "/upload/mask", API_TWIN | API_CHANGES, API_OWN, native_post_mask, "store a picture with a mask put onto it"},
+    {"GET", "/internal/files/{type}", 0, API_OWN, native_get_files, "names of files, newest first"},
+    /* what users keep */
+    {"GET", "/users", API_TWIN, API_OWN, native_get_users, "where settings are kept"},
+    {"POST", "/users", API_TWIN | API_CHANGES, API_OWN, native_post_users, "add a user"},
+    {"GET", "/settings", API_TWIN, API_OWN, native_get_settings, "all settings"},
+    {"POST", "/settings", API_TWIN | API_CHANGES, API_OWN, native_post_settings, "set several settings"},
+    {"GET", "/settings/{id}", API_TWIN, API_OWN, native_get_setting, "one setting, or null"},
+    {"POST", "/settings/{id}", API_TWIN | API_CHANGES, API_OWN, native_post_setting, "set one setting"},
+    {"GET", "/userdata", API_TWIN, API_OWN, native_get_userdata_list, "files below a folder: saved workflows and the like"},
+    {"GET", "/v2/userdata", API_TWIN, API_OWN, native_get_userdata_tree, "files and folders"},
+    {"GET", "/userdata/{file}", API_TWIN, API_OWN, native_get_userdata, "a file that the user keeps"},
+    {"POST", "/userdata/{file}", API_TWIN | API_CHANGES, API_OWN, native_post_userdata, "keep a file"},
+    {"DELETE", "/userdata/{file}", API_TWIN | API_CHANGES, API_OWN, native_delete_userdata, "delete it"},
+    {"POST", "/userdata/{file}/move/{dest}", API_TWIN | API_CHANGES, API_OWN, native_move_userdata, "rename it"},
     /* what the fleet can do */
     {"GET", "/object_info", API_TWIN, API_MERGED, native_get_object_info, "all node classes of the fleet"},
     {"GET", "/object_info/{class}", API_TWIN, API_MERGED, native_get_object_info_class, "one node class"},

@@ -239,6 +239,8 @@ static void watch_loop(struct loop *l)
 static void serve_close(struct serve *s)
 {
     http_server_free(&s->http);
+    if (s->api)
+        api_clients_gone(s->api);
     images_free(&s->images);
     if (s->runner)
         runner_stop(s->runner);

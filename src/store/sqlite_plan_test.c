@@ -139,6 +139,7 @@ static void every_verb(struct fx *f)
     struct store_input in = {.tenant = "t", .type = "input", .subfolder = "", .name = "x"};
     struct store_output_key k = {
         .tenant = "t", .job = "j1", .type = "output", .subfolder = "", .filename = "x"};
+    struct store_user_put user = {.tenant = "t", .area = "a", .path = "x/y", .files_max = 9};
     struct store_server server = {.name = "g", .url = "u"};
     struct store_keep keep = {.now = 1000, .outputs_ms = 1, .max_rows = 100};
     struct store_filter l = {.limit = 1, .kind = "image", .parts = JOB_PART_FEW | JOB_PART_ERROR};
@@ -184,6 +185,16 @@ static void every_verb(struct fx *f)
     CALL(f, input_find, "t", "input", "", "x", on_file);
     CALL(f, input_list, "t", "input", on_files);
     CALL(f, input_list, "t", NULL, on_files);
+    memcpy(user.blake3, in.blake3, BLAKE3_LEN);
+    CALL(f, user_put, &user, on_file);
+    CALL(f, user_put, &user, on_file);
+    CALL(f, user_list, "t", "a", "", on_user_files);
+    CALL(f, user_list, "t", "a", "x", on_user_files);
+    CALL(f, user_move, "t", "a", "x/y", "x/z", true, on_file);
+    CALL(f, user_move, "t", "a", "x", "v", true, on_file);
+    CALL(f, user_find, "t", "a", "v", on_file);
+    CALL(f, user_remove, "t", "a", "v/z", on_done);
+    CALL(f, alias_find, "t", "42000000", on_file);
     CALL(f, blob_unpin, pin, on_done);
     fx_known(f, "A");
     CALL(f, server_put, &server, false, on_done);

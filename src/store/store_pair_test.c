@@ -210,6 +210,31 @@ static void do_output(struct fx *f, const struct move *m, struct buf *out)
     say_file(out, f);
 }
 
+static void do_user(struct fx *f, const struct move *m, struct buf *out)
+{
+    static const char *const paths[] = {"a", "a/b", "a/c", "a/c/d", "e/f", "e", "g/h/i", "g", "g0"};
+    const char *tenant = tenants[m->a % 2], *path = paths[m->b % ARRAY_LEN(paths)],
+               *to = paths[m->c % ARRAY_LEN(paths)];
+    uint8_t was[BLAKE3_LEN];
+    struct store_user_put in = {.tenant = tenant, .area = "data", .path = path, .at = m->at, .files_max = 5};
+
+    hash_of(in.blake3, contents[m->d % 6]);
+    hash_of(was, contents[m->c % 6]);
+    in.when = m->e % 4 == 0 ? STORE_USER_NEW : m->e % 4 == 1 ? STORE_USER_SAME : STORE_USER_ANY;
+    in.was = m->c % 2 ? was : NULL;
+    switch (m->e % 6) {
+    case 0: CALL(f, user_move, tenant, "data", path, to, m->d % 2, on_file); break;
+    case 1: CALL(f, user_remove, tenant, "data", path, on_done); break;
+    case 2: CALL(f, user_find, tenant, "data", path, on_file); break;
+    default: CALL(f, user_put, &in, on_file);
+    }
+    SAY("%d %s %lld %lld/", f->st, f->st == STORE_OK && m->e % 6 != 1 ? f->file_name : "",
+        (long long)f->file.created, (long long)f->file.at);
+    CALL(f, user_list, tenant, "data", m->c % 3 ? "" : to, on_user_files);
+    SAY("%d %s", f->st, buf_str(&f->text));
+    f->file = (struct store_file){0};
+}
+
 static void do_trim(struct fx *f, const struct move *m, struct buf *out)
 {
     struct store_keep k = {.now = m->at,
@@ -232,7 +257,9 @@ static void do_move(struct fx *f, const struct move *m, struct buf *out)
 
     snprintf(id, sizeof(id), "j%u", m->a % 60);
     hash_of(h, contents[m->a % 6]);
-    switch (m->kind % 16) {
+    switch (m->kind % 18) {
+    case 16:
+    case 17: do_user(f, m, out); break;
     case 0:
     case 1: do_submit(f, m, out); break;
     case 2:
@@ -304,7 +331,7 @@ static void same_answers(void **state)
         fx_open(&mem, false);
         fx_open(&sql, true);
         for (int i = 0; i < 700; i++) {
-            struct move m = {pick(16), pick(1000), pick(1000), pick(1000), pick(1000), pick(1000), 1000 + i};
+            struct move m = {pick(18), pick(1000), pick(1000), pick(1000), pick(1000), pick(1000), 1000 + i};
 
             buf_clear(&a);
             buf_clear(&b);

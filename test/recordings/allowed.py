@@ -137,6 +137,21 @@ ALLOWED = [
         "an empty body has a length"),
     Row("gateway", "e3_*", r"HEAD missing", r"^header content-length$", "an empty body has a length"),
 
+    Row("gateway", "e[12]_*", r"POST /upload/(image|mask) \((type (unknown|empty)|absolute filename|filename with a folder|"
+        r"image field is text|empty filename|very long name|NUL in name|multipart without|urlencoded|no original_ref|"
+        r"original_ref (not|without)|mask is not|originalRef)", r"^(status|header (content-type|connection)|body)$",
+        "what makes no sense is a 400, and the connection stays"),
+    Row("gateway", "e1_*", r"\(subfolder with backslash\)", r"^(status|header content-type|body)$",
+        "a backslash leads into a folder on some servers and is a character on others: refused"),
+    Row("gateway", "f2_*", r"POST /settings.*\((empty body|list|not JSON)\)", r"^(status|header (content-type|connection)|body)$",
+        "what makes no sense is a 400 that says why, and the connection stays"),
+    Row("gateway", "f2_*", r"(GET|HEAD) /userdata/", r"^header (content-disposition|x-content-type-options|content-security-policy)$",
+        "what users keep is never active on our origin: a download, as on servers that are newer than the recorded one"),
+    Row("gateway", "f2_*", r"(GET|POST) /userdata", r"^body(\[\d\])?\.(modified|created)$",
+        "whole milliseconds, as servers that are newer than the recorded one say it"),
+    Row("gateway", "f2_*", r"GET /userdata/.*\((slash not encoded|a directory)\)",
+        r"^header (transfer-encoding|content-type|content-length)$", "an empty body has a length, and no type"),
+
     # The simulator: docs/simulator.md says where it differs.
     Row("sim", "a4_*", r"GET /view", r"^body\.text\.prompt$",
         "the hash of an input that the server wrote itself stands in it, and its PNG encoder writes other bytes"),

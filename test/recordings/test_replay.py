@@ -19,7 +19,8 @@ GATEWAY_HOLDS = {
     "a1_plain_success", "a2_two_servers_same_names", "a3_many_outputs", "a4_load_invert_save", "a5_free_and_cache",
     "b1_two_clients", "b2_reconnect", "b3_same_client_id_twice", "b4_ws_handshake_variants", "b5_preview_formats",
     "c1_validation_errors", "c2_partial_200", "c3_malformed_bodies", "d1_execution_error", "d2_interrupt",
-    "d3_queue_and_history_edits", "d4_numbers_front_ids", "d5_extra_data", "e3_view", "g2_ws_inbound_limits",
+    "d3_queue_and_history_edits", "d4_numbers_front_ids", "d5_extra_data", "e1_upload_image", "e2_upload_mask", "e3_view",
+    "f2_userdata_settings", "g2_ws_inbound_limits",
     "i1_burst_of_ten",
 }
 
