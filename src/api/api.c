@@ -385,8 +385,8 @@ static bool origin_allowed(struct api *a, const struct http_req *req)
     return at && strcasecmp(at + 3, host) == 0;
 }
 
-/* An answer that does not say for whom it was is not given to others by caches: one without these fields would keep out the page
- * that is allowed to have it. */
+/* An answer says for whom it was, to those who do not send an Origin as well: what an <img> has put into the browser's cache
+ * may be what a script of an allowed page is given later. */
 static void put_cors(struct api *a, struct http_req *req)
 {
     const char *origin = http_req_header(req, "Origin"), *allowed = NULL;
@@ -400,7 +400,7 @@ static void put_cors(struct api *a, struct http_req *req)
             allowed = origin;
     if (allowed == NULL || strcmp(allowed, "*") != 0)
         http_set(req, "Vary", "Origin");
-    if (origin == NULL || allowed == NULL)
+    if (allowed == NULL)
         return;
     http_set(req, "Access-Control-Allow-Origin", allowed);
     http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
@@ -503,7 +503,7 @@ void api_handle(struct http_req *req, void *arg)
         http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
     if (r == NULL)
         unknown(a, req, path, path_known);
-    else if ((r->flags & API_CHANGES) && !origin_allowed(a, req))
+    else if ((r->flags & (API_CHANGES | API_LISTENS)) && !origin_allowed(a, req))
         http_reply_empty(req, 403);
     else
         r->handler(a, req, &p);
