@@ -281,7 +281,8 @@ static void pass_to(struct api *a, struct http_req *req, const char *server, con
                              .arg = xstrdup_null(server)};
 
     if (c) {
-        http_body_limit(req, a->cfg.upload_max + (1 << 20));
+        if (body == NULL)
+            http_body_limit(req, a->cfg.upload_max + (1 << 20));
         http_pass_through(req, c, &pass);
         return;
     }
