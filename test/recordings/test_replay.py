@@ -22,6 +22,7 @@ NOT_FOR = {
 GATEWAY_HOLDS = {
     "a1_plain_success", "a3_many_outputs", "a4_load_invert_save", "b1_two_clients", "b2_reconnect", "b5_preview_formats",
     "d1_execution_error", "d2_interrupt", "e3_view",
+    "f1_catalogue", "f3_internal_static_misc", "f4_http_wire", "f5_body_limit",
 }
 
 # What the gateway is not held against leaves its traces in the cache of the server behind it all the same: it is done
