@@ -97,3 +97,40 @@ def test_what_is_not_in_it_is_the_primarys(page):
     connection.request("POST", "/user.css", b"x")
     assert connection.getresponse().status == 405
     connection.close()
+
+
+# What the page asks for when it is opened (frontend 1.58), and what it needs to go on: of which type, and a check.
+STARTUP = [
+    ("/api/features", lambda v: v["supports_preview_metadata"] is True and not v.get("assets")),
+    ("/api/users", lambda v: v["storage"] == "server"),
+    ("/api/system_stats", lambda v: v["system"]["comfyui_version"] and v["devices"]),
+    ("/api/settings", lambda v: isinstance(v, dict)),
+    ("/api/i18n", lambda v: isinstance(v, dict)),
+    ("/api/extensions", lambda v: all(isinstance(x, str) for x in v)),
+    ("/api/object_info", lambda v: "SaveImage" in v),
+    ("/api/global_subgraphs", lambda v: isinstance(v, dict)),
+    ("/api/jobs?status=in_progress,pending&limit=200&offset=0", lambda v: v["pagination"]["limit"] == 200),
+    ("/api/jobs?status=completed,failed,cancelled&limit=64&offset=0", lambda v: v["pagination"]["limit"] == 64),
+    ("/api/workflow_templates", lambda v: isinstance(v, dict)),
+    ("/api/experiment/models", lambda v: all(set(x) >= {"name", "folders"} for x in v)),
+    ("/api/embeddings", lambda v: isinstance(v, list)),
+    ("/api/prompt", lambda v: "queue_remaining" in v["exec_info"]),
+]
+
+
+@pytest.mark.parametrize("kind", ["sim", "real"])
+def test_what_the_page_asks_for_at_its_start(kind, tmp_path):
+    (tmp_path / "index.html").write_text("<!doctype html>")
+    try:
+        with targets.KINDS[kind](1) as servers, fleet_of(servers, "--frontend", str(tmp_path)) as f:
+            for path, check in STARTUP:
+                answer = f.ask("GET", path, None, {"Comfy-User": ""})
+                assert answer.status == 200 and answer.type == "application/json" and check(answer.json), (path, answer)
+            for path in ("/api/userdata/user.css", "/user.css", "/api/userdata?dir=workflows&recurse=true&split=false",
+                         "/api/node_replacements"):
+                assert f.ask("GET", path, None, {"Comfy-User": ""}).status == 404, path
+            answer = f.ask("POST", "/api/settings/Comfy.InstalledVersion", '"1.58.1"', {"Content-Type": "text/plain"})
+            assert (answer.status, answer.body) == (200, b"")
+            assert f.ask("GET", "/api/settings/Comfy.InstalledVersion").json == "1.58.1"
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
