@@ -103,6 +103,8 @@ ALLOWED = [
         "the last job there was one of a session that the gateway is not held against"),
     Row("gateway", "f1_*", r"GET /(api/)?(settings|v2/userdata\?path=)$", r"^body",
         "what was kept there in a session that the gateway is not held against"),
+    Row("gateway", "f1_*", r"GET /(api/)?(prompt|queue)$", r"^body\.(exec_info\.queue_remaining|queue_pending\[0\])$",
+        "the last job of an earlier session waits until its server has given up the one that was interrupted there"),
     Row("gateway", "f1_*", r"GET /api/jobs$", r"", "the jobs API is served, whatever the servers' version"),
     Row("gateway", "f3_*", r"GET /internal/folder_paths", r"", "paths of hosts are not told"),
     Row("gateway", "f3_*", r"GET /internal/files/", r"^(status|header content-type)$", "names of files are not listed yet"),
