@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "api/api_priv.h"
+#include "api/file_find.h"
 #include "comfy/names.h"
 
 #define NAMES_MAX 1024 /* names that are looked up for one prompt */
@@ -57,6 +58,21 @@ static void on_file(const struct store_file *f, void *arg)
         c->found = true;
         memcpy(c->blake3, f->blake3, BLAKE3_LEN);
     } else if (f->status != STORE_NOT_FOUND) {
+        c->in->failed = true;
+    }
+    c->in->open--;
+    settle(c->in);
+}
+
+/* Not by a virtual name: an upload, the name under which one was staged, the only output of that name. */
+static void on_named(const struct file_found *f, void *arg)
+{
+    struct candidate *c = arg;
+
+    if (f->where == FILE_STORED) {
+        c->found = true;
+        memcpy(c->blake3, f->blake3, BLAKE3_LEN);
+    } else if (f->where == FILE_TROUBLE) {
         c->in->failed = true;
     }
     c->in->open--;
@@ -120,7 +136,7 @@ static void look_up(struct inputs *in, struct candidate *c)
         store_output_find(in->a->d.store, &k, on_file, c);
     } else {
         folder = xstrndup(ref.folder, ref.folder_n);
-        store_input_find(in->a->d.store, in->tenant, name_type_str(ref.type), folder, file, on_file, c);
+        file_find_name(in->a, in->tenant, ref.type, folder, file, true, on_named, c);
     }
     free(file);
     free(folder);

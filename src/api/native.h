@@ -11,9 +11,18 @@ api_route_cb native_get_prompt, native_get_queue, native_post_queue, native_post
 /* native_history.c */
 api_route_cb native_get_history, native_get_history_one, native_post_history;
 /* native_files.c */
-api_route_cb native_get_view, native_post_upload;
+api_route_cb native_get_view, native_get_files;
+/* native_upload.c */
+api_route_cb native_post_upload, native_post_mask;
+/* native_userdata.c */
+api_route_cb native_get_userdata_list, native_get_userdata_tree, native_get_userdata, native_post_userdata,
+    native_delete_userdata, native_move_userdata;
+/* native_settings.c */
+api_route_cb native_get_settings, native_get_setting, native_post_settings, native_post_setting,
+    native_get_users, native_post_users;
 /* native_info.c */
 void native_info_fini(struct api *a);
+void native_fleet_fini(struct api *a);
 api_route_cb native_get_object_info, native_get_object_info_class, native_get_features,
     native_get_system_stats;
 /* native_routes.c */

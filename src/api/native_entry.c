@@ -25,22 +25,33 @@ void native_put_extra_data(struct buf *b, const struct job_record *rec)
 {
     struct json extra = span_of(rec->extra_data, "{}"), k, v;
     struct json_iter it = json_iter(extra);
+    const char *sep = "";
+    bool timed = false;
 
     buf_putc(b, '{');
     while (json_next(&it, &k, &v)) {
-        if (json_str_eq(k, "create_time"))
+        bool time = json_str_eq(k, "create_time"); /* a client's own is replaced where it stands */
+
+        if (time && timed)
             continue;
+        timed |= time;
+        buf_puts(b, sep);
         buf_put(b, k.p, k.n);
         buf_puts(b, ": ");
-        json_put(b, v);
-        buf_puts(b, ", ");
+        if (time)
+            buf_printf(b, "%lld", (long long)rec->s.created_at);
+        else
+            json_put(b, v);
+        sep = ", ";
     }
     if (rec->s.client_id) {
-        buf_puts(b, "\"client_id\": ");
+        buf_printf(b, "%s\"client_id\": ", sep);
         json_put_str(b, rec->s.client_id);
-        buf_puts(b, ", ");
+        sep = ", ";
     }
-    buf_printf(b, "\"create_time\": %lld}", (long long)rec->s.created_at);
+    if (!timed)
+        buf_printf(b, "%s\"create_time\": %lld", sep, (long long)rec->s.created_at);
+    buf_putc(b, '}');
 }
 
 void native_put_item(struct buf *b, const struct job_record *rec)

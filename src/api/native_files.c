@@ -1,13 +1,14 @@
-/* GET /view and POST /upload/image: files by their names. */
+/* GET /view and GET /internal/files: files by their names. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "api/file_find.h"
 #include "api/native.h"
 #include "api/picture.h"
 #include "base/log.h"
 #include "comfy/names.h"
-#include "http/multipart.h"
+#include "http/client.h"
 
 /* --- answering with bytes --- */
 
@@ -29,7 +30,7 @@ void api_put_file_fields(struct http_req *req, const char *name, bool attachment
 static void reply_fd(struct api *a, struct http_req *req, const struct api_blob *b, int fd)
 {
     struct http_file f = {.fd = fd, .size = b->size, .mtime = b->at / 1000};
-    bool active = name_is_active(b->name, strlen(b->name));
+    bool active = name_is_active(b->name, strlen(b->name)) && !b->style;
     char etag[BLAKE3_HEX + 2];
 
     if (picture_possible(a, b)) {
@@ -48,7 +49,7 @@ static void reply_fd(struct api *a, struct http_req *req, const struct api_blob 
     f.type = active                  ? "application/octet-stream"
              : b->mime && b->mime[0] ? b->mime
                                      : name_mime(b->name, strlen(b->name));
-    api_put_file_fields(req, b->name, active);
+    api_put_file_fields(req, b->name, active || b->attached);
     http_reply_file(req, 200, &f);
 }
 
@@ -136,36 +137,42 @@ void api_reply_blob(struct api *a, struct http_req *req, const struct api_blob *
 /* --- GET /view --- */
 
 struct view {
-    char *filename, *subfolder, *type;
+    char *filename, *subfolder;
+    enum name_type type;
     char *preview, *channel; /* as given, or NULL */
-    bool is_virtual;
-    struct name_virtual v;
 };
 
 static void view_fini(struct view *v)
 {
     free(v->filename);
     free(v->subfolder);
-    free(v->type);
     free(v->preview);
     free(v->channel);
 }
 
-static struct image_want view_want(const struct view *v)
+static void view_free(struct view *v)
 {
-    return picture_wanted(v->preview, v->channel);
+    if (v)
+        view_fini(v);
+    free(v);
 }
 
-static bool has_dots(const char *s)
+/* The subfolder resolved; 0, or the status to refuse with. */
+static int view_folder(struct view *v)
 {
-    return strstr(s, "..") != NULL;
+    struct buf folder = BUF_INIT;
+    enum name_user r = name_folder(v->subfolder, strlen(v->subfolder), &folder);
+    bool safe = folder.len == 0 || name_path_is_safe(buf_str(&folder), folder.len);
+
+    free(v->subfolder);
+    v->subfolder = buf_take(&folder);
+    return r == NAME_USER_ESCAPES ? 403 : r == NAME_USER_OK && safe ? 0 : 404;
 }
 
 /* The parameters as ComfyUI takes them; the status to refuse with, or 0. */
 static int view_parse(const struct http_req *req, struct view *v)
 {
     char *filename = api_query(req, "filename"), *type = api_query(req, "type"), *slash;
-    enum name_type t;
     size_t plain;
 
     v->preview = api_query(req, "preview");
@@ -178,103 +185,18 @@ static int view_parse(const struct http_req *req, struct view *v)
         free(type);
         return 404;
     }
-    t = name_annotation(filename, strlen(filename), type ? name_type_parse(type, strlen(type)) : NAME_OUTPUT,
-                        &plain);
+    v->type = name_annotation(filename, strlen(filename),
+                              type ? name_type_parse(type, strlen(type)) : NAME_OUTPUT, &plain);
     filename[plain] = '\0';
     free(type);
-    if (filename[0] == '\0' || filename[0] == '/' || has_dots(filename) || t == NAME_TYPE_UNKNOWN)
+    if (filename[0] == '\0' || filename[0] == '/' || strstr(filename, "..") || v->type == NAME_TYPE_UNKNOWN)
         return 400;
-    if (v->subfolder[0] == '/' || has_dots(v->subfolder))
-        return 403;
     slash = strrchr(filename, '/');
     if (slash)
         memmove(filename, slash + 1, strlen(slash + 1) + 1);
-    v->type = xstrdup(name_type_str(t));
-    v->is_virtual = t != NAME_INPUT && name_virtual_parse(v->subfolder, strlen(v->subfolder), &v->v);
-    return 0;
-}
-
-struct view_wait {
-    char *name;
-    char job[UUID_SIZE]; /* "" unless the name is a virtual one */
-    char *key;           /* then: view_key() of what is asked for */
-    struct image_want want;
-};
-
-static char *view_key(int attempt, const char *type, const char *subfolder, const char *filename)
-{
-    return xasprintf("%d %s %s/%s", attempt, type, subfolder, filename);
-}
-
-/* Is it a name that the job has delivered, whose bytes are kept no longer? Then that is said: 410. */
-static void on_view_job(enum store_status st, struct job_record *rec, void *arg)
-{
-    struct api_wait *w = arg;
-    int attempt = atoi(w->extra), status = 404;
-    struct http_req *req;
-
-    if (st == STORE_OK && attempt < rec->s.attempt && w->req &&
-        strcmp(rec->s.tenant, api_tenant(w->a, w->req)) == 0)
-        status = 410; /* what an abandoned attempt has made */
-    for (size_t i = 0; st == STORE_OK && i < rec->n_outputs; i++) {
-        const struct job_output *o = &rec->outputs[i];
-        char *key = view_key(o->attempt, o->type, o->subfolder, o->filename);
-
-        if (strcmp(key, w->extra) == 0 && w->req && strcmp(rec->s.tenant, api_tenant(w->a, w->req)) == 0)
-            status = 410;
-        free(key);
-    }
-    job_record_free(&rec);
-    req = api_wait_end(w);
-    if (req)
-        http_reply_empty(req, status);
-}
-
-static void on_file(const struct store_file *f, void *arg)
-{
-    struct api_wait *w = arg;
-    struct api *a = w->a;
-    struct view_wait x = *(struct view_wait *)w->extra;
-    struct http_req *req = api_wait_end(w);
-
-    if (req && f->status == STORE_OK) {
-        api_reply_blob(a, req,
-                       &(struct api_blob){.hash = f->blake3,
-                                          .size = f->size,
-                                          .name = x.name,
-                                          .mime = f->job ? f->mime : NULL, /* an upload: by its name */
-                                          .job = f->job,
-                                          .at = f->at,
-                                          .want = x.want});
-    } else if (req && f->status == STORE_NOT_FOUND && x.job[0]) {
-        struct api_wait *again = api_wait_new(a, req);
-
-        again->extra = x.key;
-        x.key = NULL;
-        store_get(a->d.store, x.job, JOB_PART_OUTPUTS, on_view_job, again);
-    } else if (req) {
-        http_reply_empty(req, f->status == STORE_NOT_FOUND ? 404 : 503);
-    }
-    free(x.name);
-    free(x.key);
-}
-
-static struct api_wait *view_wait(struct api *a, struct http_req *req, const struct view *v)
-{
-    struct api_wait *w = api_wait_new(a, req);
-    struct view_wait *x = xcalloc(1, sizeof(*x));
-
-    x->name = xstrdup(v->filename);
-    x->want = view_want(v);
-    if (v->is_virtual) {
-        char *sub = xstrndup(v->v.subfolder, v->v.subfolder_n);
-
-        memcpy(x->job, v->v.job, UUID_SIZE);
-        x->key = view_key((int)v->v.attempt, v->type, sub, v->filename);
-        free(sub);
-    }
-    w->extra = x;
-    return w;
+    if (!name_is_safe(filename, strlen(filename)))
+        return 404;
+    return view_folder(v);
 }
 
 static void bound_gone(struct http_req *req, const char *why, void *arg)
@@ -292,306 +214,229 @@ static void view_put(struct buf *t, const char *key, const char *value)
     http_escape(value, strlen(value), false, t);
 }
 
-/* Not stored yet: streamed from the server that made it, which makes the preview too. */
-static bool view_bound(struct api *a, struct http_req *req, const struct view *v, const char *server,
-                       const char *subfolder)
+/* Not stored here: streamed from the server that has it, which makes the preview too. */
+static void view_from(struct api *a, struct http_req *req, const struct view *v, const char *server,
+                      const char *subfolder, bool partly)
 {
-    static const char *const drop[] = {"Range", "If-None-Match", "If-Modified-Since", "If-Range", NULL};
+    static const char *const whole[] = {"Range",         "If-None-Match", "If-Modified-Since",
+                                        "If-Range",      "Origin",        "Referer",
+                                        "Authorization", "Cookie",        NULL};
+    static const char *const any[] = {"Origin", "Referer", "Authorization", "Cookie", NULL};
+    /* what it says of a picture that it makes is right; of a file it is said here, whatever the server thinks of it */
+    static const char *const file[] = {"Content-Type", "Content-Disposition", "X-Content-Type-Options",
+                                       "Set-Cookie",   "Access-Control-*",    NULL};
+    bool made = v->preview || v->channel, active = name_is_active(v->filename, strlen(v->filename));
     struct http_client *c = registry_client(a->d.registry, server);
-    struct http_pass pass = {.drop = drop, .on_unreachable = bound_gone};
+    struct http_pass pass = {
+        .drop = partly ? any : whole, .drop_answer = made ? file + 1 : file, .on_unreachable = bound_gone};
     struct buf t = BUF_INIT;
 
-    if (c == NULL)
-        return false;
+    if (c == NULL) {
+        http_reply_empty(req, 404);
+        return;
+    }
     buf_puts(&t, "/view?filename=");
     http_escape(v->filename, strlen(v->filename), false, &t);
     buf_puts(&t, "&subfolder=");
     http_escape(subfolder, strlen(subfolder), false, &t);
-    buf_printf(&t, "&type=%s", v->type);
+    buf_printf(&t, "&type=%s", name_type_str(v->type));
     view_put(&t, "preview", v->preview);
     view_put(&t, "channel", v->channel);
     pass.target = t.data;
+    api_put_file_fields(req, v->filename, active && !made);
+    if (!made)
+        http_set(req, "Content-Type",
+                 active ? "application/octet-stream" : name_mime(v->filename, strlen(v->filename)));
     http_pass_through(req, c, &pass);
     buf_free(&t);
-    return true;
 }
 
-/* A file of a job that still lives: ours already, or the bound server's. False: neither. */
-static bool view_live(struct api *a, struct http_req *req, const struct view *v, const char *subfolder)
+static void on_found(const struct file_found *f, void *arg)
 {
-    struct runner_job_view job;
-    uint8_t hash[BLAKE3_LEN];
-    const char *mime;
-    int64_t size;
-    int attempt = (int)v->v.attempt;
+    struct api_wait *w = arg;
+    struct view *v = w->extra;
+    struct api *a = w->a;
+    struct http_req *req;
 
-    if (a->runner == NULL || !runner_find(a->runner, v->v.job, &job) ||
-        strcmp(job.s->tenant, api_tenant(a, req)) != 0)
-        return false;
-    if (runner_stored_file(a->runner, v->v.job, attempt, v->type, subfolder, v->filename, hash, &size,
-                           &mime)) {
-        api_reply_blob(a, req,
-                       &(struct api_blob){.hash = hash,
-                                          .size = size,
-                                          .name = v->filename,
-                                          .mime = mime,
-                                          .job = v->v.job,
-                                          .at = a->d.clock->wall_ms(a->d.clock),
-                                          .want = view_want(v)});
-        return true;
+    w->extra = NULL;
+    req = api_wait_end(w);
+    if (req == NULL) {
+        view_free(v);
+        return;
     }
-    return job.s->attempt == attempt && job.s->server &&
-           runner_names_file(a->runner, v->v.job, attempt, v->type, subfolder, v->filename) &&
-           view_bound(a, req, v, job.s->server, subfolder);
+    switch (f->where) {
+    case FILE_STORED:
+        api_reply_blob(a, req,
+                       &(struct api_blob){.hash = f->blake3,
+                                          .size = f->size,
+                                          .name = v->filename,
+                                          .mime = f->mime,
+                                          .job = f->job,
+                                          .at = f->at,
+                                          .want = picture_wanted(v->preview, v->channel)});
+        break;
+    case FILE_ON_SERVER:
+        /* of a job that lives, it is about to be ours, with another ETag */
+        view_from(a, req, v, f->server, f->subfolder, f->probed);
+        break;
+    case FILE_EXPIRED: http_reply_empty(req, 410); break;
+    case FILE_NOWHERE: http_reply_empty(req, 404); break;
+    case FILE_TROUBLE:
+    case FILE_BUSY: http_set(req, "Retry-After", "1"); http_reply_empty(req, 503);
+    }
+    view_free(v);
 }
 
 void native_get_view(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    const char *tenant = api_tenant(a, req);
-    struct view v = {NULL};
-    int status = view_parse(req, &v);
-    char *sub;
+    struct view *v = xcalloc(1, sizeof(*v));
+    int status = view_parse(req, v);
+    struct api_wait *w;
 
     (void)p;
     if (status) {
         http_reply_empty(req, status);
-    } else if (strcmp(v.type, "input") == 0) {
-        store_input_find(a->d.store, tenant, v.type, v.subfolder, v.filename, on_file, view_wait(a, req, &v));
-    } else {
-        struct store_output_key k = {.tenant = tenant, .type = v.type, .filename = v.filename};
-
-        sub = v.is_virtual ? xstrndup(v.v.subfolder, v.v.subfolder_n) : xstrdup(v.subfolder);
-        k.subfolder = sub;
-        if (v.is_virtual) {
-            k.job = v.v.job;
-            k.attempt = (int)v.v.attempt;
-        }
-        if (!v.is_virtual || !view_live(a, req, &v, sub))
-            store_output_find(a->d.store, &k, on_file, view_wait(a, req, &v));
-        free(sub);
+        view_free(v);
+        return;
     }
-    view_fini(&v);
+    w = api_wait_new(a, req);
+    w->extra = v;
+    file_find_name(a, api_tenant(a, req), v->type, v->subfolder, v->filename, false, on_found, w);
 }
 
-/* --- POST /upload/image --- */
+/* --- GET /internal/files/{type}: names, newest first --- */
 
-struct upload {
-    struct api *a;
-    struct http_req *req;
-    struct multipart *m;
-    struct blob_writer *w;
-    enum { PART_OTHER, PART_IMAGE, PART_TYPE, PART_SUBFOLDER, PART_OVERWRITE } part;
-    bool have_image, paused;
-    char *filename, *mime;
-    struct buf type, subfolder, overwrite;
-    int64_t pin;
+#define LISTED_JOBS 1000 /* the newest ones, whose outputs are listed */
+
+struct listed {
+    char *name;
+    int64_t at;
+    size_t order;
+};
+struct listing {
+    enum name_type type;
+    struct listed *v;
+    size_t n;
 };
 
-#define FIELD_MAX 4096
-#define QUEUED_MAX (4u << 20)
-#define QUEUED_LOW (1u << 20)
-
-static void upload_free(struct upload *u)
+static void listing_add(struct listing *l, char *name, int64_t at)
 {
-    if (u->req)
-        http_on_abort(u->req, NULL, NULL);
-    if (u->w)
-        blob_writer_abort(&u->w);
-    if (u->pin)
-        blobs_unpin(u->a->d.blobs, u->pin);
-    multipart_free(&u->m);
-    free(u->filename);
-    free(u->mime);
-    buf_free(&u->type);
-    buf_free(&u->subfolder);
-    buf_free(&u->overwrite);
-    free(u);
+    if ((l->n & (l->n - 1)) == 0)
+        l->v = xrealloc(l->v, (l->n ? 2 * l->n : 1) * sizeof(*l->v));
+    l->v[l->n] = (struct listed){name, at, l->n};
+    l->n++;
 }
 
-/* As a stock server: a status, no body. */
-static void upload_refuse(struct upload *u, int status, const char *why)
+static void listing_free(struct listing *l)
 {
-    log_info(LOG_S("event", "upload_refused"), LOG_I("status", status), LOG_S("reason", why));
-    if (u->req) {
-        http_close_after(u->req);
-        http_reply_empty(u->req, status);
-        u->req = NULL;
-    }
-    upload_free(u);
+    for (size_t i = 0; i < l->n; i++)
+        free(l->v[i].name);
+    free(l->v);
+    free(l);
 }
 
-static void upload_drained(void *arg)
+/* Of one instant the later one first. */
+static int newest_first(const void *va, const void *vb)
 {
-    struct upload *u = arg;
+    const struct listed *a = va, *b = vb;
 
-    if (u->req && u->paused) {
-        u->paused = false;
-        http_body_resume(u->req);
-    }
+    if (a->at != b->at)
+        return a->at > b->at ? -1 : 1;
+    return a->order < b->order ? -1 : 1;
 }
 
-static int on_part(const struct multipart_part *p, void *arg, struct err *e)
+static void reply_listing(struct http_req *req, struct listing *l)
 {
-    struct upload *u = arg;
-
-    u->part = strcmp(p->name, "image") == 0 && p->filename ? PART_IMAGE
-              : strcmp(p->name, "type") == 0               ? PART_TYPE
-              : strcmp(p->name, "subfolder") == 0          ? PART_SUBFOLDER
-              : strcmp(p->name, "overwrite") == 0          ? PART_OVERWRITE
-                                                           : PART_OTHER;
-    if (u->part != PART_IMAGE)
-        return 0;
-    if (u->have_image)
-        return err_set(e, 0, "two files in one upload");
-    u->have_image = true;
-    u->filename = xstrdup(p->filename);
-    u->mime = xstrdup_null(p->type);
-    u->w = blob_writer_new(u->a->d.blobs, u->a->cfg.upload_max);
-    blob_writer_on_drain(u->w, QUEUED_LOW, upload_drained, u);
-    return 0;
-}
-
-static int on_data(const void *data, size_t n, void *arg, struct err *e)
-{
-    struct upload *u = arg;
-    struct buf *field = u->part == PART_TYPE        ? &u->type
-                        : u->part == PART_SUBFOLDER ? &u->subfolder
-                        : u->part == PART_OVERWRITE ? &u->overwrite
-                                                    : NULL;
-
-    if (u->part == PART_IMAGE) {
-        blob_writer_put(u->w, data, n);
-    } else if (field) {
-        if (field->len + n > FIELD_MAX)
-            return err_set(e, 0, "a field is too long");
-        buf_put(field, data, n);
-    }
-    return 0;
-}
-
-static const struct multipart_handlers parts = {.on_part = on_part, .on_data = on_data};
-
-static void on_named(const struct store_file *f, void *arg)
-{
-    struct upload *u = arg;
     struct buf b = BUF_INIT;
     struct jsonw w;
 
-    if (f->status != STORE_OK) {
-        upload_refuse(u, f->status == STORE_FULL ? 507 : 500, "the store could not write");
-        return;
-    }
-    log_info(LOG_S("event", "uploaded"), LOG_S("name", f->name), LOG_S("subfolder", f->subfolder),
-             LOG_I("bytes", f->size));
+    if (l->n)
+        qsort(l->v, l->n, sizeof(*l->v), newest_first);
     jsonw_init(&w, &b);
-    jsonw_obj(&w);
-    jsonw_kstr(&w, "name", f->name);
-    jsonw_kstr(&w, "subfolder", f->subfolder);
-    jsonw_kstr(&w, "type", f->type);
-    jsonw_obj_end(&w);
-    if (u->req)
-        api_reply_json(u->req, 200, &b);
-    u->req = NULL;
-    buf_free(&b);
-    upload_free(u);
+    jsonw_arr(&w);
+    for (size_t i = 0; i < l->n; i++)
+        jsonw_str(&w, l->v[i].name);
+    jsonw_arr_end(&w);
+    api_reply_json(req, 200, &b);
 }
 
-static void on_stored(enum blob_status st, const struct blob_info *info, const char *why, void *arg)
+static void list_outputs(struct listing *l, const struct job_record *rec)
 {
-    struct upload *u = arg;
-    const char *type = u->type.len ? buf_str(&u->type) : "input";
-    struct store_input in = {.tenant = api_tenant(u->a, u->req),
-                             .type = type,
-                             .subfolder = buf_str(&u->subfolder),
-                             .name = u->filename,
-                             .mime = u->mime,
-                             .at = u->a->d.clock->wall_ms(u->a->d.clock),
-                             .overwrite = strcmp(buf_str(&u->overwrite), "true") == 0 ||
-                                          strcmp(buf_str(&u->overwrite), "1") == 0};
+    for (size_t i = 0; i < rec->n_outputs; i++) {
+        const struct job_output *o = &rec->outputs[i];
+        struct buf b = BUF_INIT;
 
-    if (st != BLOB_OK) {
-        upload_refuse(u, st == BLOB_TOO_BIG ? 413 : st == BLOB_FULL ? 507 : 500, why);
-        return;
+        if (strcmp(o->type, name_type_str(l->type)) != 0)
+            continue;
+        name_put_virtual(&b, rec->s.id, (unsigned)o->attempt, o->subfolder);
+        buf_printf(&b, "/%s", o->filename);
+        listing_add(l, buf_take(&b), rec->s.finished_at);
     }
-    u->pin = info->pin;
-    memcpy(in.blake3, info->blake3, BLAKE3_LEN);
-    in.size = info->size;
-    store_input_put(u->a->d.store, &in, on_named, u);
 }
 
-/* The form is whole: is what it says acceptable? NULL, or why not; *status is what a stock server answers. */
-static const char *form_fault(struct upload *u, int *status)
+static void on_jobs(struct store_list *list, void *arg)
 {
-    const char *sub = buf_str(&u->subfolder);
+    struct api_wait *w = arg;
+    struct listing *l = w->extra;
+    struct http_req *req;
 
-    *status = 400;
-    if (!u->have_image)
-        return "there is no file in a field named image";
-    if (u->filename[0] == '/')
-        memmove(u->filename, u->filename + 1, strlen(u->filename));
-    if (u->filename[0] == '\0' || !name_is_safe(u->filename, strlen(u->filename)))
-        return "the file's name cannot be used";
-    if (sub[0] && !name_path_is_safe(sub, strlen(sub)))
-        return "the subfolder leads out of the folder";
-    if (u->type.len && name_type_parse(buf_str(&u->type), u->type.len) == NAME_TYPE_UNKNOWN)
-        return "type is one of input, output, temp";
-    return NULL;
+    w->extra = NULL;
+    req = api_wait_end(w);
+    if (req && list->status != STORE_OK) {
+        http_reply_empty(req, 503);
+    } else if (req) {
+        for (size_t i = 0; i < list->n; i++)
+            list_outputs(l, list->rows[i]);
+        reply_listing(req, l);
+    }
+    store_list_free(list);
+    listing_free(l);
 }
 
-static void on_body(struct http_req *req, const void *data, size_t n, bool fin, void *arg)
+static void on_uploads(enum store_status st, const struct store_file *f, size_t n, void *arg)
 {
-    struct upload *u = arg;
-    const char *why;
-    int status;
-    struct err e;
+    struct api_wait *w = arg;
+    struct listing *l = w->extra;
+    struct api *a = w->a;
+    struct http_req *req;
 
-    if (n && multipart_push(u->m, data, n, &e) < 0) {
-        upload_refuse(u, 400, e.msg);
+    w->extra = NULL;
+    req = api_wait_end(w);
+    for (size_t i = 0; i < n; i++) /* the folder itself, as stock servers list it */
+        if (f[i].subfolder[0] == '\0')
+            listing_add(l, xstrdup(f[i].name), f[i].at);
+    if (req && st == STORE_OK && l->type != NAME_INPUT) {
+        struct store_filter filter = {.tenant = api_tenant(a, req),
+                                      .states = JOB_STATE_BIT(JOB_SUCCEEDED),
+                                      .limit = LISTED_JOBS,
+                                      .parts = JOB_PART_OUTPUTS};
+
+        w = api_wait_new(a, req);
+        w->extra = l;
+        store_list(a->d.store, &filter, on_jobs, w);
         return;
     }
-    if (!fin) {
-        if (u->w && !u->paused && blob_writer_queued(u->w) > QUEUED_MAX) {
-            u->paused = true;
-            http_body_pause(req);
-        }
-        return;
-    }
-    if (multipart_finish(u->m, &e) < 0) {
-        upload_refuse(u, 400, e.msg);
-        return;
-    }
-    why = form_fault(u, &status);
-    if (why)
-        upload_refuse(u, status, why);
-    else
-        blob_writer_finish(&u->w, on_stored, u);
+    if (req && st == STORE_OK)
+        reply_listing(req, l);
+    else if (req)
+        http_reply_empty(req, 503);
+    listing_free(l);
 }
 
-static void on_abort(struct http_req *req, void *arg)
+void native_get_files(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct upload *u = arg;
+    enum name_type type = name_type_parse(p->v[0], strlen(p->v[0]));
+    struct api_wait *w;
+    struct listing *l;
 
-    (void)req;
-    u->req = NULL;
-    if (u->w || u->filename == NULL) /* still being read: nothing else holds it */
-        upload_free(u);
-}
-
-void native_post_upload(struct api *a, struct http_req *req, const struct api_params *p)
-{
-    const char *type = http_req_header(req, "Content-Type");
-    struct upload *u = xcalloc(1, sizeof(*u));
-    struct err e;
-
-    (void)p;
-    u->a = a;
-    u->req = req;
-    u->m = multipart_new(type ? type : "", &parts, u, &e);
-    if (u->m == NULL) {
-        upload_refuse(u, 400, e.msg);
+    if (type == NAME_TYPE_UNKNOWN) {
+        http_reply_str(req, 400, "application/json; charset=utf-8",
+                       "{\"error\": \"Invalid directory type\"}");
         return;
     }
-    http_body_limit(req, a->cfg.upload_max + (1 << 20));
-    http_on_abort(req, on_abort, u);
-    http_body_read(req, on_body, u);
+    l = xcalloc(1, sizeof(*l));
+    l->type = type;
+    w = api_wait_new(a, req);
+    w->extra = l;
+    store_input_list(a->d.store, api_tenant(a, req), name_type_str(type), on_uploads, w);
 }

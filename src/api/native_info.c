@@ -4,6 +4,7 @@
 #include <string.h>
 #include <zlib.h>
 
+#include "api/catalogue.h"
 #include "api/native.h"
 #include "comfy/object_info.h"
 #include "job/scheduler.h"
@@ -91,12 +92,10 @@ static void no_server_yet(struct http_req *req)
     api_native_error(req, 503, "not_ready", "No server has been reached yet", "");
 }
 
-void native_get_object_info(struct api *a, struct http_req *req, const struct api_params *p)
+static void on_text(struct api *a, struct http_req *req, struct bytes *text, const char *etag)
 {
-    const char *accept = http_req_header(req, "Accept-Encoding"), *etag;
-    struct bytes *text = registry_object_info(a->d.registry, &etag), *gz = NULL;
+    struct bytes *gz = NULL;
 
-    (void)p;
     if (text == NULL) {
         no_server_yet(req);
         return;
@@ -105,28 +104,66 @@ void native_get_object_info(struct api *a, struct http_req *req, const struct ap
     http_set(req, "Vary", "Accept-Encoding");
     if (http_not_modified(req, etag, 0)) {
         http_reply_empty(req, 304);
-        bytes_unref(text);
         return;
     }
-    if (accept && strstr(accept, "gzip"))
+    if (api_takes_gzip(req))
         gz = packed(a, text, etag);
     if (gz)
         http_set(req, "Content-Encoding", "gzip");
     http_reply_bytes(req, 200, "application/json; charset=utf-8", gz ? gz : text);
-    bytes_unref(text);
+}
+
+static void on_class(struct api *a, struct http_req *req, struct buf *text)
+{
+    (void)a;
+    if (text)
+        api_reply_json(req, 200, text);
+    else
+        no_server_yet(req);
+}
+
+/* A request that waits for what the servers say now. */
+struct refreshing {
+    struct refresh refresh;
+    struct api *a;
+    struct http_req *req;
+};
+
+static void on_refreshed(void *arg)
+{
+    struct refreshing *x = arg;
+
+    http_on_abort(x->req, NULL, NULL);
+    catalogue_text(x->a, x->req, on_text);
+    free(x);
+}
+
+static void on_gone(struct http_req *req, void *arg)
+{
+    struct refreshing *x = arg;
+
+    (void)req;
+    registry_refresh_cancel(&x->refresh);
+    free(x);
+}
+
+void native_get_object_info(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    struct refreshing *x = xcalloc(1, sizeof(*x));
+
+    (void)p;
+    *x = (struct refreshing){.a = a, .req = req};
+    if (registry_refresh(a->d.registry, &x->refresh, on_refreshed, x)) {
+        http_on_abort(req, on_gone, x);
+        return;
+    }
+    free(x);
+    catalogue_text(a, req, on_text);
 }
 
 void native_get_object_info_class(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct object_view *view = registry_view(a->d.registry);
-    struct buf b = BUF_INIT;
-
-    if (view == NULL) {
-        no_server_yet(req);
-        return;
-    }
-    object_view_put_class(&b, view, (struct str){p->v[0], strlen(p->v[0])}, NULL, NULL);
-    api_reply_json(req, 200, &b);
+    catalogue_class(a, req, p->v[0], on_class);
 }
 
 /* --- features --- */

@@ -5,6 +5,7 @@
 #include <strings.h>
 
 #include "base/mem.h"
+#include "base/utf8.h"
 
 /* ---- safety ------------------------------------------------------------------------------------------- */
 
@@ -36,6 +37,72 @@ bool name_path_is_safe(const char *s, size_t n)
             start = i + 1;
         }
     return true;
+}
+
+/* ---- paths of what users keep ------------------------------------------------------------------------- */
+
+static int hex_of(char c)
+{
+    return c >= '0' && c <= '9'   ? c - '0'
+           : c >= 'a' && c <= 'f' ? c - 'a' + 10
+           : c >= 'A' && c <= 'F' ? c - 'A' + 10
+                                  : -1;
+}
+
+static void unquote(const char *s, size_t n, struct buf *out)
+{
+    for (size_t i = 0; i < n; i++) {
+        int hi = s[i] == '%' && i + 2 < n ? hex_of(s[i + 1]) : -1, lo = hi >= 0 ? hex_of(s[i + 2]) : -1;
+
+        if (lo >= 0)
+            i += 2;
+        buf_putc(out, lo >= 0 ? (char)(hi * 16 + lo) : s[i]);
+    }
+}
+
+enum name_user name_folder(const char *s, size_t n, struct buf *out)
+{
+    size_t root = out->len, start = 0;
+
+    if (memchr(s, '\0', n) || !utf8_is_valid(s, n))
+        return NAME_USER_BAD;
+    if (n && s[0] == '/')
+        return NAME_USER_ESCAPES;
+    for (size_t i = 0; i <= n; i++) {
+        size_t len = i - start;
+
+        if (i < n && s[i] != '/')
+            continue;
+        if (len == 2 && memcmp(s + start, "..", 2) == 0) {
+            if (out->len == root)
+                return NAME_USER_ESCAPES;
+            while (out->len > root && out->data[--out->len] != '/')
+                ;
+        } else if (len && !(len == 1 && s[start] == '.')) {
+            if (len > 255)
+                return NAME_USER_BAD;
+            if (out->len > root)
+                buf_putc(out, '/');
+            buf_put(out, s + start, len);
+        }
+        start = i + 1;
+    }
+    buf_reserve(out, 1);
+    out->data[out->len] = '\0';
+    return out->len - root > NAME_USER_MAX ? NAME_USER_BAD : NAME_USER_OK;
+}
+
+enum name_user name_user_path(const char *s, size_t n, struct buf *out)
+{
+    struct buf plain = BUF_INIT;
+    enum name_user r;
+
+    if (n == 0 || memchr(s, '%', n) == NULL)
+        return name_folder(s, n, out);
+    unquote(s, n, &plain);
+    r = name_folder(buf_str(&plain), plain.len, out);
+    buf_free(&plain);
+    return r;
 }
 
 /* ---- annotations -------------------------------------------------------------------------------------- */

@@ -21,6 +21,20 @@ bool name_path_is_safe(const char *s, size_t n);
 /* One component of such a path. */
 bool name_is_safe(const char *s, size_t n);
 
+/* ---- paths of what users keep ---- */
+
+#define NAME_USER_MAX 1024 /* bytes of such a path */
+enum name_user {
+    NAME_USER_OK,
+    NAME_USER_ESCAPES, /* leads out of the user's folder */
+    NAME_USER_BAD      /* holds NUL, is no UTF-8, or is too long */
+};
+/* The path that a stock server makes of what a client wrote, appended: once more percent-decoded where there is a '%'
+ * (broken escapes stay), "." ".." and empty components resolved. "" is the folder itself. */
+enum name_user name_user_path(const char *s, size_t n, struct buf *out);
+/* As a folder within another, written by a client: "a/./b/" is "a/b"; without the second decoding. */
+enum name_user name_folder(const char *s, size_t n, struct buf *out);
+
 /* ---- annotated names: "x.png [output]" ---- */
 
 enum name_type { NAME_INPUT, NAME_OUTPUT, NAME_TEMP, NAME_TYPE_UNKNOWN };

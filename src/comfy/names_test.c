@@ -34,6 +34,58 @@ static void test_safe_paths(void **state)
     assert_false(name_path_is_safe(big, 1025));
 }
 
+static void user_path(const char *s, enum name_user want, const char *path)
+{
+    struct buf b = BUF_INIT;
+
+    assert_int_equal(name_user_path(s, strlen(s), &b), want);
+    if (want == NAME_USER_OK)
+        assert_string_equal(buf_str(&b), path);
+    buf_free(&b);
+}
+
+static void test_user_paths(void **state)
+{
+    char big[NAME_USER_MAX + 10];
+    struct buf b = BUF_INIT;
+
+    (void)state;
+    user_path("workflows/a.json", NAME_USER_OK, "workflows/a.json");
+    user_path("workflows%2Fa.json", NAME_USER_OK, "workflows/a.json");
+    user_path("a%20b", NAME_USER_OK, "a b");
+    user_path("100%", NAME_USER_OK, "100%");
+    user_path("100%.json%2", NAME_USER_OK, "100%.json%2");
+    user_path("a%zz%41", NAME_USER_OK, "a%zzA");
+    user_path("a//b/./c/", NAME_USER_OK, "a/b/c");
+    user_path("a/../b", NAME_USER_OK, "b");
+    user_path("a/b/../../c", NAME_USER_OK, "c");
+    user_path("", NAME_USER_OK, "");
+    user_path(".", NAME_USER_OK, "");
+    user_path("a/..", NAME_USER_OK, "");
+    user_path("...", NAME_USER_OK, "...");
+    user_path("a\\..\\..\\b", NAME_USER_OK, "a\\..\\..\\b"); /* a name on the systems that servers run on */
+    user_path("..", NAME_USER_ESCAPES, NULL);
+    user_path("../x", NAME_USER_ESCAPES, NULL);
+    user_path("..%2Fx", NAME_USER_ESCAPES, NULL);
+    user_path("%2e%2e%2Fx", NAME_USER_ESCAPES, NULL);
+    user_path("a/../../x", NAME_USER_ESCAPES, NULL);
+    user_path("a/../../a", NAME_USER_ESCAPES, NULL);
+    user_path("/etc/passwd", NAME_USER_ESCAPES, NULL);
+    user_path("%2Fetc%2Fpasswd", NAME_USER_ESCAPES, NULL);
+    user_path("a%00b", NAME_USER_BAD, NULL);
+    user_path("a%ff", NAME_USER_BAD, NULL);
+    memset(big, 'a', sizeof(big));
+    assert_int_equal(name_user_path(big, 255, &b), NAME_USER_OK);
+    assert_int_equal(name_user_path(big, 256, &b), NAME_USER_BAD);
+    for (size_t i = 100; i < sizeof(big); i += 100)
+        big[i] = '/';
+    buf_clear(&b);
+    assert_int_equal(name_user_path(big, NAME_USER_MAX, &b), NAME_USER_OK);
+    buf_clear(&b);
+    assert_int_equal(name_user_path(big, NAME_USER_MAX + 1, &b), NAME_USER_BAD);
+    buf_free(&b);
+}
+
 static void annotated(const char *s, enum name_type want, const char *plain)
 {
     size_t n;
@@ -210,8 +262,9 @@ static void test_kinds(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_safe_paths), cmocka_unit_test(test_annotations), cmocka_unit_test(test_virtual),
-        cmocka_unit_test(test_staged),     cmocka_unit_test(test_kinds),
+        cmocka_unit_test(test_safe_paths),  cmocka_unit_test(test_user_paths),
+        cmocka_unit_test(test_annotations), cmocka_unit_test(test_virtual),
+        cmocka_unit_test(test_staged),      cmocka_unit_test(test_kinds),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -48,13 +48,16 @@ void staging_name(struct buf *out, const struct job_input *in)
 {
     size_t n = strlen(in->name);
     char hex[BLAKE3_HEX];
+    char digits[NAME_HASH_HEX + 1];
     struct name_ref ref;
 
     blake3_hex(in->blake3, hex);
-    if (name_ref_parse(in->name, n, &ref))
-        name_put_staged(out, ref.file, ref.file_n, hex);
-    else
+    if (!name_ref_parse(in->name, n, &ref))
         name_put_staged(out, in->name, n, hex);
+    else if (name_staged_parse(ref.file, ref.file_n, digits) && memcmp(digits, hex, NAME_HASH_HEX) == 0)
+        buf_put(out, ref.file, ref.file_n); /* it came back as it was sent: it has this name already */
+    else
+        name_put_staged(out, ref.file, ref.file_n, hex);
 }
 
 static struct staged *staged_find(struct server *s, const char *name)

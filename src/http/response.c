@@ -38,7 +38,7 @@ static bool field_ok(const struct http_req *r, const char *name, const char *val
     if (!ok)
         log_error(LOG_I("conn", r->conn->id), LOG_S("event", "field left out"), LOG_S("name", name),
                   LOG_S("value", value), LOG_S("reason", "control bytes"));
-    return ok && !is_ours(name);
+    return ok && !is_ours(name) && !(r->conn->server->name && strcasecmp(name, "Server") == 0);
 }
 
 static void put_field(struct buf *b, const char *name, const char *value)

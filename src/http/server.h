@@ -90,7 +90,7 @@ void http_body_read_all(struct http_req *r, int64_t max, http_body_all_cb *cb, v
 
 /* --- the answer --- */
 /* Fields for the answer, before http_start/http_reply*. Content-Length, Transfer-Encoding, Connection and
- * Date are set by the server. */
+ * Date are set by the server, and Server if it has a name. */
 void http_set(struct http_req *r, const char *name, const char *value);
 void http_setf(struct http_req *r, const char *name, const char *fmt, ...) PRINTF_LIKE(3, 4);
 void http_close_after(struct http_req *r); /* Connection: close */

@@ -212,6 +212,8 @@ static void on_request(struct http_req *req, void *arg)
         http_set(req, "X Evil", "a");
         http_set(req, "Content-Length", "77");
         http_set(req, "connection", "x");
+        if (http_req_query(req)[0])
+            http_set(req, "server", "somebody else");
         http_reply_str(req, 200, "text/plain", "ok");
     } else if (strcmp(path, "/sse") == 0) {
         g->sse = sse_new(req, 1 << 20, on_sse_gone, g);

@@ -35,8 +35,11 @@ static void plain(void **state)
     g.requests = 0;
     assert_string_equal(ASK(&g, BYE "GET /x HTTP/1.1\r\n" H "\r\n"), BYE_ANSWER);
     assert_int_equal(g.requests, 1);
+    assert_non_null(
+        strstr(ASK(&g, "GET /fields?server HTTP/1.1\r\n" H "\r\n" BYE), "\r\nserver: somebody else\r\n"));
     http_server_set_name(g.server, "comfymux");
     assert_non_null(strstr(ASK(&g, BYE), "\r\nServer: comfymux\r\n"));
+    assert_null(strstr(ASK(&g, "GET /fields?server HTTP/1.1\r\n" H "\r\n" BYE), "somebody else"));
     rig_close(&g);
 }
 

@@ -218,9 +218,9 @@ static int to_alpha(VipsImage **im, bool four)
     return become(im, r, &made);
 }
 
-/* What a picture says about itself (the prompt, where it was taken) is not repeated; its colour profile is, with what the
- * library writes beside it. */
-static int forget(VipsImage **im)
+/* What a picture says about itself (the prompt, where it was taken) is not repeated, unless texts are kept; its colour
+ * profile is, with what the library writes beside it. */
+static int forget(VipsImage **im, bool keep_texts)
 {
     VipsImage *made = NULL;
     char **fields;
@@ -229,7 +229,7 @@ static int forget(VipsImage **im)
         return -1;
     fields = vips_image_get_fields(*im);
     for (char **f = fields; f && *f; f++)
-        if (strcmp(*f, VIPS_META_ICC_NAME) != 0)
+        if (strcmp(*f, VIPS_META_ICC_NAME) != 0 && !(keep_texts && strncmp(*f, "png-comment-", 12) == 0))
             vips_image_remove(*im, *f);
     g_strfreev(fields);
     return 0;
@@ -260,6 +260,21 @@ static int thumbnail(struct picture *p, int size)
     return 0;
 }
 
+/* Its colours, and the transparency of the mask. */
+static int put_mask(struct picture *p, struct picture *mask)
+{
+    VipsImage *alpha = NULL, *joined = NULL, *made = NULL;
+    int r;
+
+    if (to_rgb8(&p->image, true) < 0 || to_alpha(&mask->image, true) < 0)
+        return -1;
+    r = vips_extract_band(mask->image, &alpha, 3, NULL) || vips_bandjoin2(p->image, alpha, &joined, NULL) ||
+        vips_copy(joined, &made, "interpretation", VIPS_INTERPRETATION_sRGB, NULL);
+    VIPS_UNREF(alpha);
+    VIPS_UNREF(joined);
+    return become(&p->image, r, &made) < 0 ? -1 : forget(&p->image, true);
+}
+
 static int shape(struct picture *p, const struct image_want *want)
 {
     int r;
@@ -270,7 +285,7 @@ static int shape(struct picture *p, const struct image_want *want)
     case IMAGE_WEBP: r = to_rgb8(&p->image, want->rgb || p->opaque); break;
     default: r = to_rgb8(&p->image, true);
     }
-    return r < 0 ? -1 : forget(&p->image);
+    return r < 0 ? -1 : forget(&p->image, false);
 }
 
 /* --- writing --- */
@@ -278,7 +293,7 @@ static int shape(struct picture *p, const struct image_want *want)
 static int save(VipsImage *im, VipsTarget *t, const struct image_want *want)
 {
     int q = want->quality;
-    gboolean strip = vips_image_get_typeof(im, VIPS_META_ICC_NAME) == 0;
+    gboolean strip = want->op != IMAGE_MASK && vips_image_get_typeof(im, VIPS_META_ICC_NAME) == 0;
 
     switch (want->op) {
     case IMAGE_THUMB: return vips_webpsave_target(im, t, "Q", 80, "strip", TRUE, NULL);
@@ -351,7 +366,23 @@ static enum image_status impossible(const struct image_want *want, char *why, si
     return IMAGE_OK;
 }
 
-enum image_status convert(int in, int out, const struct image_want *want, char *why, size_t why_size)
+static enum image_status compose(struct picture *p, int in, char *why, size_t n)
+{
+    struct picture mask = {0};
+    enum image_status st = look(in, &mask, why, n);
+
+    if (st == IMAGE_OK && (vips_image_get_width(mask.image) != vips_image_get_width(p->image) ||
+                           vips_image_get_height(mask.image) != vips_image_get_height(p->image)))
+        st = fail(IMAGE_REFUSED, why, n, "the mask has another size than the picture");
+    if (st == IMAGE_OK && put_mask(p, &mask) < 0)
+        st = fail_vips(IMAGE_BROKEN, why, n, "it cannot be composed");
+    VIPS_UNREF(mask.image);
+    VIPS_UNREF(mask.source);
+    return st;
+}
+
+enum image_status convert(int in, int mask, int out, const struct image_want *want, char *why,
+                          size_t why_size)
 {
     struct picture p = {0};
     enum image_status st = look(in, &p, why, why_size);
@@ -361,7 +392,9 @@ enum image_status convert(int in, int out, const struct image_want *want, char *
     if (st == IMAGE_OK && want->op == IMAGE_WEBP &&
         (vips_image_get_width(p.image) > WEBP_SIDE_MAX || vips_image_get_height(p.image) > WEBP_SIDE_MAX))
         st = fail(IMAGE_TOO_LARGE, why, why_size, "a WebP has at most %d pixels on a side", WEBP_SIDE_MAX);
-    if (st == IMAGE_OK && shape(&p, want) < 0)
+    if (st == IMAGE_OK && want->op == IMAGE_MASK)
+        st = compose(&p, mask, why, why_size);
+    else if (st == IMAGE_OK && shape(&p, want) < 0)
         st = fail_vips(IMAGE_BROKEN, why, why_size, "it cannot be converted");
     if (st == IMAGE_OK)
         st = write_out(&p, out, want, why, why_size);

@@ -8,8 +8,10 @@
 
 /* Once. -1: the library does not start. */
 int convert_init(void);
-/* in: the picture, a file, read from its start. out: an empty file. Both stay the caller's. why says in one line what
+/* in: the picture, a file, read from its start. mask: likewise for IMAGE_MASK, else -1. out: an empty file. All stay the
+ * caller's. why says in one line what
  * is wrong; it is set unless the status is IMAGE_OK. */
-enum image_status convert(int in, int out, const struct image_want *want, char *why, size_t why_size);
+enum image_status convert(int in, int mask, int out, const struct image_want *want, char *why,
+                          size_t why_size);
 
 #endif

@@ -9,10 +9,10 @@
 
 #include "image/image_wire.h"
 
-static bool receive(struct image_ask *ask, int fd[2])
+static bool receive(struct image_ask *ask, int fd[3])
 {
     union {
-        char bytes[CMSG_SPACE(2 * sizeof(int))];
+        char bytes[CMSG_SPACE(3 * sizeof(int))];
         struct cmsghdr align;
     } control;
     struct iovec piece = {.iov_base = ask, .iov_len = sizeof(*ask)};
@@ -21,7 +21,8 @@ static bool receive(struct image_ask *ask, int fd[2])
 
     if (recvmsg(IMAGE_WIRE_FD, &m, 0) != (ssize_t)sizeof(*ask))
         return false;
-    memcpy(fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), 2 * sizeof(int));
+    fd[2] = -1;
+    memcpy(fd, CMSG_DATA(CMSG_FIRSTHDR(&m)), (ask->want.op == IMAGE_MASK ? 3 : 2) * sizeof(int));
     return true;
 }
 
@@ -44,12 +45,17 @@ static size_t make(int out, const char *text, size_t n)
     return write(out, seen, n) == (ssize_t)n ? n : 0;
 }
 
-static void act(const struct image_ask *ask, const int fd[2])
+static void act(const struct image_ask *ask, const int fd[3])
 {
     struct image_answer a = {.magic = IMAGE_WIRE_MAGIC, .seq = ask->seq};
     char text[4096];
     ssize_t n = pread(fd[0], text, sizeof(text) - 1, 0);
 
+    if (fd[2] >= 0 && n >= 0) { /* the mask's text behind the picture's */
+        ssize_t more = pread(fd[2], text + n, sizeof(text) - 1 - (size_t)n, 0);
+
+        n += more < 0 ? 0 : more;
+    }
     text[n < 0 ? 0 : n] = '\0';
     if (is(text, "die"))
         abort();
@@ -84,8 +90,9 @@ static void act(const struct image_ask *ask, const int fd[2])
     tell(&a, is(text, "short") ? sizeof(a) - 1 : sizeof(a));
     if (is(text, "ok twice"))
         tell(&a, sizeof(a));
-    close(fd[0]);
-    close(fd[1]);
+    for (int i = 0; i < 3; i++)
+        if (fd[i] >= 0)
+            close(fd[i]);
 }
 
 int main(int argc, char **argv)
@@ -93,7 +100,7 @@ int main(int argc, char **argv)
     struct image_hello hello = {.magic = IMAGE_WIRE_MAGIC, .version = COMFYMUX_VERSION};
     const char *name = strrchr(argv[0], '/');
     struct image_ask ask;
-    int fd[2];
+    int fd[3];
 
     (void)argc;
     name = name ? name + 1 : argv[0];

@@ -293,27 +293,28 @@ static int start(struct image_helper *h)
     return 0;
 }
 
-static bool ask(struct image_helper *h, int in, int out, const struct image_want *want)
+static bool ask(struct image_helper *h, int in, int mask, int out, const struct image_want *want)
 {
     struct image_ask m = {.magic = IMAGE_WIRE_MAGIC, .seq = ++h->seq, .want = *want};
-    int fds[2] = {in, out};
+    int fds[3] = {in, out, mask};
+    size_t n = (mask < 0 ? 2 : 3) * sizeof(int);
     union {
         char bytes[CMSG_SPACE(sizeof(fds))];
         struct cmsghdr align;
     } control = {{0}};
     struct iovec piece = {.iov_base = &m, .iov_len = sizeof(m)};
     struct msghdr msg = {
-        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
+        .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = CMSG_SPACE(n)};
     struct cmsghdr *c = CMSG_FIRSTHDR(&msg);
 
     c->cmsg_level = SOL_SOCKET;
     c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(sizeof(fds));
-    memcpy(CMSG_DATA(c), fds, sizeof(fds));
+    c->cmsg_len = CMSG_LEN(n);
+    memcpy(CMSG_DATA(c), fds, n);
     return sendmsg(h->fd, &msg, MSG_DONTWAIT | MSG_NOSIGNAL) == (ssize_t)sizeof(m);
 }
 
-void image_helper_give(struct image_helper *h, int in, int out, const struct image_want *want)
+void image_helper_give(struct image_helper *h, int in, int mask, int out, const struct image_want *want)
 {
     assert(image_helper_can_take(h));
     h->asked = true;
@@ -326,7 +327,7 @@ void image_helper_give(struct image_helper *h, int in, int out, const struct ima
         return;
     }
     timer_set(&h->timer, h->state == STARTING ? h->cfg->start_ms : h->cfg->timeout_ms);
-    if (!ask(h, in, out, want))
+    if (!ask(h, in, mask, out, want))
         begin_end(h, END_DIED);
 }
 

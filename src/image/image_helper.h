@@ -26,8 +26,8 @@ struct image_helper *image_helper_new(struct loop *l, const struct images_config
 /* Kills and reaps; no callback comes any more. */
 void image_helper_free(struct image_helper **h);
 bool image_helper_can_take(const struct image_helper *h);
-/* in and out stay the caller's. */
-void image_helper_give(struct image_helper *h, int in, int out, const struct image_want *want);
+/* Descriptors stay the caller's; mask -1: none. */
+void image_helper_give(struct image_helper *h, int in, int mask, int out, const struct image_want *want);
 /* Processes that ended without having been asked to. */
 uint64_t image_helper_died(const struct image_helper *h);
 

@@ -10,17 +10,18 @@
 #include "image/image_convert.h"
 #include "image/image_guard.h"
 
-/* 1: an ask with its two descriptors; 0: the gateway has closed; -1: anything else. */
-static int receive(struct image_ask *ask, int fd[2])
+/* 1: an ask with its descriptors, fd[2] -1 unless there is a mask; 0: the gateway has closed; -1: anything else. */
+static int receive(struct image_ask *ask, int fd[3])
 {
     union {
-        char bytes[CMSG_SPACE(2 * sizeof(int))];
+        char bytes[CMSG_SPACE(3 * sizeof(int))];
         struct cmsghdr align;
     } control;
     struct iovec piece = {.iov_base = ask, .iov_len = sizeof(*ask)};
     struct msghdr m = {
         .msg_iov = &piece, .msg_iovlen = 1, .msg_control = &control, .msg_controllen = sizeof(control)};
     struct cmsghdr *c;
+    size_t fds;
     ssize_t n;
 
     do
@@ -29,10 +30,13 @@ static int receive(struct image_ask *ask, int fd[2])
     if (n <= 0)
         return n < 0 ? -1 : 0;
     c = CMSG_FIRSTHDR(&m);
-    if (n != sizeof(*ask) || ask->magic != IMAGE_WIRE_MAGIC || c == NULL || c->cmsg_type != SCM_RIGHTS ||
-        c->cmsg_len != CMSG_LEN(2 * sizeof(int)))
+    if (n != sizeof(*ask) || ask->magic != IMAGE_WIRE_MAGIC || c == NULL || c->cmsg_type != SCM_RIGHTS)
         return -1;
-    memcpy(fd, CMSG_DATA(c), 2 * sizeof(int));
+    fds = ask->want.op == IMAGE_MASK ? 3 : 2;
+    if (c->cmsg_len != CMSG_LEN(fds * sizeof(int)))
+        return -1;
+    fd[2] = -1;
+    memcpy(fd, CMSG_DATA(c), fds * sizeof(int));
     return 1;
 }
 
@@ -49,17 +53,19 @@ static int tell(const void *data, size_t n)
     return r == (ssize_t)n ? 0 : -1;
 }
 
-static void serve(const struct image_ask *ask, const int fd[2], struct image_answer *a)
+static void serve(const struct image_ask *ask, const int fd[3], struct image_answer *a)
 {
     struct stat st;
 
     *a = (struct image_answer){.magic = IMAGE_WIRE_MAGIC, .seq = ask->seq};
     guard_time(IMAGE_CPU_S);
-    a->status = convert(fd[0], fd[1], &ask->want, a->why, sizeof(a->why));
+    a->status = convert(fd[0], fd[2], fd[1], &ask->want, a->why, sizeof(a->why));
     if (a->status == IMAGE_OK && fstat(fd[1], &st) == 0)
         a->size = st.st_size;
     close(fd[0]);
     close(fd[1]);
+    if (fd[2] >= 0)
+        close(fd[2]);
 }
 
 int main(void)
@@ -68,7 +74,7 @@ int main(void)
     struct stat st;
     struct image_ask ask;
     struct image_answer answer;
-    int fd[2], r;
+    int fd[3], r;
 
     if (fstat(IMAGE_WIRE_FD, &st) < 0 || !S_ISSOCK(st.st_mode)) {
         fputs("comfymux-image decodes pictures for `comfymux serve`, which starts it when there are any.\n",

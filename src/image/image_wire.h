@@ -2,7 +2,8 @@
  * one message. Both are built together; the hello tells when they are not.
  *
  *     helper    image_hello                      once, when it is ready
- *     gateway   image_ask + two descriptors      the picture for reading, an empty file for what is made of it
+ *     gateway   image_ask + two descriptors      the picture for reading, an empty file for what is made of it;
+ *                       or three: picture, file, and a mask for reading (IMAGE_MASK)
  *     helper    image_answer                     one for each ask, in order
  *
  * The gateway ends a helper by closing its end. */
@@ -12,7 +13,7 @@
 #include <stdint.h>
 
 #define IMAGE_WIRE_FD 3              /* the helper's end */
-#define IMAGE_WIRE_MAGIC 0x636d7801u /* the last byte counts versions */
+#define IMAGE_WIRE_MAGIC 0x636d7802u /* the last byte counts versions */
 
 /* What is to be made of a picture. As ComfyUI's /view does it, but for the thumbnail. Also a part of cache keys: no
  * padding, and what means nothing for an op is 0. */
@@ -23,6 +24,7 @@ enum image_op {
     IMAGE_RGB,   /* PNG without transparency */
     IMAGE_ALPHA, /* PNG: black, with the transparency of a picture that has four channels, else opaque */
     IMAGE_THUMB, /* WebP that fits into size x size, turned upright, never larger than the picture */
+    IMAGE_MASK, /* PNG: the picture with the transparency of a mask of the same size. What a PNG says of itself stays */
     IMAGE_OPS
 };
 struct image_want {

@@ -43,8 +43,8 @@ struct conversion {
     struct image_key key;
     struct list link; /* in the queue */
     struct list waiters;
-    int in, out;
-    char *name; /* of the file that is being made */
+    int in, mask, out; /* mask -1: none */
+    char *name;        /* of the file that is being made */
     UT_hash_handle hh;
 };
 
@@ -209,6 +209,8 @@ static void conversion_end(struct images *im, struct conversion *c, enum image_s
     }
     if (c->in >= 0)
         close(c->in);
+    if (c->mask >= 0)
+        close(c->mask);
     if (c->out >= 0)
         close(c->out);
     free(c->name);
@@ -266,10 +268,12 @@ static void give(struct images *im, struct seat *s, struct conversion *c)
     list_remove(&c->link);
     im->queued--;
     s->at = c;
-    image_helper_give(s->helper, c->in, c->out, &c->key.want);
+    image_helper_give(s->helper, c->in, c->mask, c->out, &c->key.want);
     close(c->in);
     close(c->out);
-    c->in = c->out = -1;
+    if (c->mask >= 0)
+        close(c->mask);
+    c->in = c->out = c->mask = -1;
 }
 
 static void pump(void *arg)
@@ -290,8 +294,8 @@ static void key_of(struct image_key *k, const uint8_t hash[IMAGE_HASH_LEN], cons
     k->want = *want;
 }
 
-void images_convert(struct images *im, const uint8_t hash[IMAGE_HASH_LEN], int fd,
-                    const struct image_want *want, image_cb *cb, void *arg)
+static void make(struct images *im, const uint8_t hash[IMAGE_HASH_LEN], int fd, int mask,
+                 const struct image_want *want, image_cb *cb, void *arg)
 {
     struct waiter *w = waiter_new(cb, arg);
     enum image_status st = IMAGE_OK;
@@ -316,6 +320,7 @@ void images_convert(struct images *im, const uint8_t hash[IMAGE_HASH_LEN], int f
         c = xcalloc(1, sizeof(*c));
         c->key = k;
         c->in = fd;
+        c->mask = mask;
         c->out = -1;
         list_init(&c->waiters);
         list_push_back(&c->waiters, &w->link);
@@ -326,6 +331,22 @@ void images_convert(struct images *im, const uint8_t hash[IMAGE_HASH_LEN], int f
         return;
     }
     close(fd);
+    if (mask >= 0)
+        close(mask);
+}
+
+void images_convert(struct images *im, const uint8_t hash[IMAGE_HASH_LEN], int fd,
+                    const struct image_want *want, image_cb *cb, void *arg)
+{
+    make(im, hash, fd, -1, want, cb, arg);
+}
+
+void images_compose(struct images *im, const uint8_t hash[IMAGE_HASH_LEN], int fd, int mask, image_cb *cb,
+                    void *arg)
+{
+    static const struct image_want want = {.op = IMAGE_MASK};
+
+    make(im, hash, fd, mask, &want, cb, arg);
 }
 
 bool images_usable(struct images *im)

@@ -53,6 +53,10 @@ typedef void image_cb(const struct image_result *r, void *arg);
 void images_convert(struct images *im, const uint8_t hash[IMAGE_HASH_LEN], int fd,
                     const struct image_want *want, image_cb *cb, void *arg);
 
+/* The picture with the mask's transparency (IMAGE_MASK). Both descriptors are taken over; hash is of the two together. */
+void images_compose(struct images *im, const uint8_t hash[IMAGE_HASH_LEN], int fd, int mask, image_cb *cb,
+                    void *arg);
+
 const char *image_mime(enum image_op op);
 /* "refused" "broken" "too_large" ...: for the log. */
 const char *image_status_str(enum image_status st);

@@ -137,6 +137,24 @@ static void ask(struct fx *f, const char *text, struct got *g)
     assert_int_equal(g->n, before); /* never inside */
 }
 
+static void ask_mask(struct fx *f, const char *text, const char *mask, struct got *g)
+{
+    uint8_t hash[IMAGE_HASH_LEN] = {0};
+    int fd[2];
+
+    for (int i = 0; i < 2; i++) {
+        char path[] = "/tmp/images-test-in-XXXXXX";
+        const char *t = i ? mask : text;
+
+        fd[i] = mkostemp(path, O_CLOEXEC);
+        assert_true(fd[i] >= 0);
+        unlink(path);
+        assert_int_equal(write(fd[i], t, strlen(t)), (int)strlen(t));
+    }
+    snprintf((char *)hash, sizeof(hash), "%s|%s", text, mask);
+    images_compose(f->im, hash, fd[0], fd[1], on_picture, g);
+}
+
 /* The deadline is a safety net only. */
 #define UNTIL(f, cond)                                                                                       \
     do {                                                                                                     \
@@ -203,6 +221,23 @@ static void test_made_once_then_kept(void **state)
     assert_int_equal(counts(f).made, 2);
     assert_int_equal(counts(f).bytes, 6);
     unsetenv("COMFYMUX_TEST_SECRET");
+}
+
+static void test_a_mask_goes_along(void **state)
+{
+    struct fx *f = *state;
+    struct got g = {0}, dead = {0};
+
+    open_images(f);
+    ask_mask(f, "ok pic", "+mask", &g);
+    UNTIL(f, g.n == 1);
+    assert_string_equal(g.text, "pic+mask");
+    ask_mask(f, "die", "+mask", &dead);
+    UNTIL(f, dead.n == 1);
+    assert_int_equal(dead.st, IMAGE_CRASHED);
+    ask_mask(f, "ok pic", "+other", &g);
+    UNTIL(f, g.n == 2);
+    assert_string_equal(g.text, "pic+other");
 }
 
 static void test_who_asks_for_the_same_waits_for_one(void **state)
@@ -485,6 +520,7 @@ int main(void)
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
     const struct CMUnitTest tests[] = {
         T(test_made_once_then_kept),
+        T(test_a_mask_goes_along),
         T(test_who_asks_for_the_same_waits_for_one),
         T(test_an_idle_helper_is_ended),
         T(test_the_cache_is_bounded),

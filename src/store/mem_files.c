@@ -85,7 +85,7 @@ enum store_status mem_output_find(struct mem_store *m, struct req *r)
         if (o == NULL)
             continue;
         if (found && memcmp(found->blake3, o->blake3, BLAKE3_LEN) != 0)
-            return STORE_NOT_FOUND;
+            return STORE_CONFLICT;
         found = o;
         at = j;
     }
@@ -120,20 +120,39 @@ static struct mem_file *file_find(struct mem_store *m, const char *tenant, const
     return NULL;
 }
 
+/* It is not stored: only what it would be called. */
+static void input_would_be(struct req *r, const struct store_input *in, const char *name)
+{
+    struct store_file *f = one_file(r);
+
+    f->name = xstrdup(name);
+    f->subfolder = xstrdup(in->subfolder);
+    f->type = xstrdup(in->type);
+}
+
 enum store_status mem_input_put(struct mem_store *m, struct req *r)
 {
     const struct store_input *in = &r->in.input_put;
-    struct mem_blob *blob = mem_blob_find(m, in->blake3);
+    struct mem_blob *blob = in->only_name ? NULL : mem_blob_find(m, in->blake3);
+    struct mem_blob *alike = in->alike ? mem_blob_find(m, in->alike) : blob;
     struct buf name = BUF_INIT;
     struct mem_file *f;
 
-    if (blob == NULL)
+    if (blob == NULL && !in->only_name)
         return STORE_NOT_FOUND;
     for (unsigned i = 0;; i++) {
         req_input_name(&name, in->name, i);
         f = file_find(m, in->tenant, in->type, in->subfolder, name.data);
-        if (f == NULL || in->overwrite || f->blob == blob)
+        if (f == NULL || in->overwrite || (alike && f->blob == alike))
             break;
+    }
+    if (in->only_name || (f && f->blob == alike && !in->overwrite)) {
+        if (f)
+            input_fill(one_file(r), f);
+        else
+            input_would_be(r, in, name.data);
+        buf_free(&name);
+        return STORE_OK;
     }
     if (f == NULL) {
         mem_push(&m->files, (struct mem_file){.tenant = xstrdup(in->tenant),

@@ -40,6 +40,12 @@ struct mem_file {
     struct mem_blob *blob;
 };
 
+struct mem_user_file {
+    char *tenant, *area, *path;
+    int64_t created, modified;
+    struct mem_blob *blob;
+};
+
 struct mem_doc {
     char *kind, *key;
     struct bytes *doc;
@@ -84,6 +90,7 @@ struct mem_store {
     MEM_VEC(struct mem_pin) pins;
     MEM_VEC(struct mem_event) events;
     MEM_VEC(struct mem_file) files;
+    MEM_VEC(struct mem_user_file) user;
     MEM_VEC(struct mem_doc) docs;
     MEM_VEC(struct store_stray) strays;
     MEM_VEC(struct store_server) servers;
@@ -118,5 +125,14 @@ enum store_status mem_blob_unpin(struct mem_store *m, struct req *r);
 enum store_status mem_blob_collect(struct mem_store *m, struct req *r);
 enum store_status mem_trim(struct mem_store *m, struct req *r);
 void mem_file_free(struct mem_file *f);
+
+/* mem_user.c */
+enum store_status mem_alias_find(struct mem_store *m, struct req *r);
+enum store_status mem_user_put(struct mem_store *m, struct req *r);
+enum store_status mem_user_find(struct mem_store *m, struct req *r);
+enum store_status mem_user_list(struct mem_store *m, struct req *r);
+enum store_status mem_user_move(struct mem_store *m, struct req *r);
+enum store_status mem_user_remove(struct mem_store *m, struct req *r);
+void mem_user_free(struct mem_user_file *f);
 
 #endif

@@ -10,6 +10,9 @@ static const char *const kind_names[REQ_KINDS] = {
     [REQ_HIDE] = "hide",
     [REQ_STRAY_DONE] = "stray_done",
     [REQ_INPUT_PUT] = "input_put",
+    [REQ_USER_PUT] = "user_put",
+    [REQ_USER_MOVE] = "user_move",
+    [REQ_USER_REMOVE] = "user_remove",
     [REQ_BLOB_PIN] = "blob_pin",
     [REQ_BLOB_UNPIN] = "blob_unpin",
     [REQ_BLOB_COLLECT] = "blob_collect",
@@ -24,6 +27,9 @@ static const char *const kind_names[REQ_KINDS] = {
     [REQ_OUTPUT_FIND] = "output_find",
     [REQ_INPUT_FIND] = "input_find",
     [REQ_INPUT_LIST] = "input_list",
+    [REQ_ALIAS_FIND] = "alias_find",
+    [REQ_USER_FIND] = "user_find",
+    [REQ_USER_LIST] = "user_list",
     [REQ_BLOB_KNOWN] = "blob_known",
     [REQ_SERVERS] = "servers",
     [REQ_EVENTS] = "events",
@@ -37,7 +43,8 @@ const char *req_kind_name(enum req_kind kind)
 
 const char *store_status_name(enum store_status s)
 {
-    static const char *const names[] = {"ok", "lost", "exists", "not_found", "full", "failed"};
+    static const char *const names[] = {"ok",   "lost",   "exists",   "not_found",
+                                        "full", "failed", "conflict", "limit"};
 
     return (unsigned)s < ARRAY_LEN(names) ? names[s] : "unknown";
 }
@@ -82,6 +89,11 @@ static void *pack_mem(struct pack *k, const void *src, size_t n, size_t align)
 static char *pack_str(struct pack *k, const char *s)
 {
     return s ? pack_mem(k, s, strlen(s) + 1, 1) : NULL;
+}
+
+static const uint8_t *pack_hash(struct pack *k, const uint8_t *hash)
+{
+    return hash ? pack_mem(k, hash, BLAKE3_LEN, 1) : NULL;
 }
 
 static struct store_event *pack_events(struct pack *k, const struct store_event *src, size_t n)
@@ -222,6 +234,7 @@ static void req_pack(struct req *r, struct pack *k)
         r->in.input_put.subfolder = pack_str(k, r->in.input_put.subfolder);
         r->in.input_put.name = pack_str(k, r->in.input_put.name);
         r->in.input_put.mime = pack_str(k, r->in.input_put.mime);
+        r->in.input_put.alike = pack_hash(k, r->in.input_put.alike);
         break;
     case REQ_SERVER_PUT:
         r->in.server_put.server.name = pack_str(k, r->in.server_put.server.name);
@@ -240,6 +253,7 @@ static void req_pack(struct req *r, struct pack *k)
         r->in.list.client_id = pack_str(k, r->in.list.client_id);
         r->in.list.window_id = pack_str(k, r->in.list.window_id);
         r->in.list.server = pack_str(k, r->in.list.server);
+        r->in.list.kind = pack_str(k, r->in.list.kind);
         r->in.list.workflow_id = pack_str(k, r->in.list.workflow_id);
         break;
     case REQ_OUTPUT_FIND:
@@ -255,6 +269,25 @@ static void req_pack(struct req *r, struct pack *k)
         r->in.input.type = pack_str(k, r->in.input.type);
         r->in.input.subfolder = pack_str(k, r->in.input.subfolder);
         r->in.input.name = pack_str(k, r->in.input.name);
+        break;
+    case REQ_ALIAS_FIND:
+        r->in.alias.tenant = pack_str(k, r->in.alias.tenant);
+        r->in.alias.hex = pack_str(k, r->in.alias.hex);
+        break;
+    case REQ_USER_PUT:
+        r->in.user_put.tenant = pack_str(k, r->in.user_put.tenant);
+        r->in.user_put.area = pack_str(k, r->in.user_put.area);
+        r->in.user_put.path = pack_str(k, r->in.user_put.path);
+        r->in.user_put.was = pack_hash(k, r->in.user_put.was);
+        break;
+    case REQ_USER_FIND:
+    case REQ_USER_LIST:
+    case REQ_USER_MOVE:
+    case REQ_USER_REMOVE:
+        r->in.user.tenant = pack_str(k, r->in.user.tenant);
+        r->in.user.area = pack_str(k, r->in.user.area);
+        r->in.user.path = pack_str(k, r->in.user.path);
+        r->in.user.to = pack_str(k, r->in.user.to);
         break;
     case REQ_EVENTS: r->in.events.job = pack_str(k, r->in.events.job); break;
     case REQ_BLOB_PIN:
@@ -351,6 +384,8 @@ void req_give_list(struct store *s, const struct store_filter *f, store_list_cb 
     r.in.list.states &= JOB_STATES_LIVE | JOB_STATES_ENDED;
     if (r.in.list.states == 0)
         r.in.list.states = JOB_STATES_LIVE | JOB_STATES_ENDED;
+    if (r.in.list.look == 0)
+        r.in.list.look = STORE_LOOK;
     req_give(s, &r);
 }
 
@@ -405,6 +440,55 @@ void req_give_input_list(struct store *s, const char *tenant, const char *type, 
     req_give(s,
              &(struct req){
                  .kind = REQ_INPUT_LIST, .cb.files = cb, .arg = arg, .in.input = {tenant, type, NULL, NULL}});
+}
+
+void req_give_alias_find(struct store *s, const char *tenant, const char *hex, store_file_cb *cb, void *arg)
+{
+    assert(tenant && strlen(hex) >= 8 && strlen(hex) <= 64);
+    req_give(s, &(struct req){.kind = REQ_ALIAS_FIND, .cb.file = cb, .arg = arg, .in.alias = {tenant, hex}});
+}
+
+void req_give_user_put(struct store *s, const struct store_user_put *in, store_file_cb *cb, void *arg)
+{
+    assert(in->tenant && in->area && in->path && in->path[0]);
+    req_give(s, &(struct req){.kind = REQ_USER_PUT, .cb.file = cb, .arg = arg, .in.user_put = *in});
+}
+
+void req_give_user_find(struct store *s, const char *tenant, const char *area, const char *path,
+                        store_file_cb *cb, void *arg)
+{
+    req_give(s, &(struct req){.kind = REQ_USER_FIND,
+                              .cb.file = cb,
+                              .arg = arg,
+                              .in.user = {tenant, area, path, NULL, false}});
+}
+
+void req_give_user_list(struct store *s, const char *tenant, const char *area, const char *path,
+                        store_files_cb *cb, void *arg)
+{
+    req_give(s, &(struct req){.kind = REQ_USER_LIST,
+                              .cb.files = cb,
+                              .arg = arg,
+                              .in.user = {tenant, area, path, NULL, false}});
+}
+
+void req_give_user_move(struct store *s, const char *tenant, const char *area, const char *from,
+                        const char *to, bool overwrite, store_file_cb *cb, void *arg)
+{
+    assert(from[0] && to[0]);
+    req_give(s, &(struct req){.kind = REQ_USER_MOVE,
+                              .cb.file = cb,
+                              .arg = arg,
+                              .in.user = {tenant, area, from, to, overwrite}});
+}
+
+void req_give_user_remove(struct store *s, const char *tenant, const char *area, const char *path,
+                          store_done_cb *cb, void *arg)
+{
+    req_give(s, &(struct req){.kind = REQ_USER_REMOVE,
+                              .cb.done = cb,
+                              .arg = arg,
+                              .in.user = {tenant, area, path, NULL, false}});
 }
 
 void req_give_blob_pin(struct store *s, const uint8_t hash[BLAKE3_LEN], int64_t size, store_pin_cb *cb,

@@ -17,6 +17,9 @@ enum req_kind {
     REQ_HIDE,
     REQ_STRAY_DONE,
     REQ_INPUT_PUT,
+    REQ_USER_PUT,
+    REQ_USER_MOVE,
+    REQ_USER_REMOVE,
     REQ_BLOB_PIN,
     REQ_BLOB_UNPIN,
     REQ_BLOB_COLLECT,
@@ -31,6 +34,9 @@ enum req_kind {
     REQ_OUTPUT_FIND,
     REQ_INPUT_FIND,
     REQ_INPUT_LIST,
+    REQ_ALIAS_FIND,
+    REQ_USER_FIND,
+    REQ_USER_LIST,
     REQ_BLOB_KNOWN,
     REQ_SERVERS,
     REQ_EVENTS,
@@ -73,6 +79,14 @@ struct req {
             const char *server, *upstream_id;
         } stray_done;
         struct store_input input_put;
+        struct store_user_put user_put;
+        struct { /* user_find, user_list, user_move, user_remove */
+            const char *tenant, *area, *path, *to;
+            bool overwrite;
+        } user;
+        struct {
+            const char *tenant, *hex;
+        } alias;
         struct { /* pin, known */
             uint8_t hash[BLAKE3_LEN];
             int64_t size;
@@ -122,7 +136,7 @@ struct req {
             struct store_stray *v;
             size_t n;
         } strays;
-        struct { /* output_find, input_put, input_find: one, when status is OK */
+        struct { /* lists; else one, when status is OK */
             struct store_file *v;
             size_t n;
         } files;
@@ -165,6 +179,14 @@ void req_unlink(struct req *r);
 struct bytes *req_fill_answer(struct bytes *answer, int64_t number);
 /* The i-th name ComfyUI tries for an upload: "cat.png", "cat (1).png", ... */
 void req_input_name(struct buf *out, const char *name, unsigned i);
+/* The answer is a file of which only the name is told. */
+void req_only_name(struct req *r, const char *name);
+/* The first and the last hash that begin with these digits; false: they are none, or an odd number of them. */
+bool req_hash_range(const char *hex, uint8_t low[BLAKE3_LEN], uint8_t high[BLAKE3_LEN]);
+
+/* Paths of user files. Where a move leads: to `to`, or into it if that is a folder; to be freed. */
+char *store_user_move_to(const char *from, const char *to, bool to_folder);
+bool store_user_is_below(const char *path, const char *folder);
 
 void req_give_submit(struct store *s, const struct store_submit *in, store_submitted_cb *cb, void *arg);
 void req_give_step(struct store *s, const struct store_step *in, store_done_cb *cb, void *arg);
@@ -181,6 +203,16 @@ void req_give_input_find(struct store *s, const char *tenant, const char *type, 
                          const char *name, store_file_cb *cb, void *arg);
 void req_give_input_list(struct store *s, const char *tenant, const char *type, store_files_cb *cb,
                          void *arg);
+void req_give_alias_find(struct store *s, const char *tenant, const char *hex, store_file_cb *cb, void *arg);
+void req_give_user_put(struct store *s, const struct store_user_put *in, store_file_cb *cb, void *arg);
+void req_give_user_find(struct store *s, const char *tenant, const char *area, const char *path,
+                        store_file_cb *cb, void *arg);
+void req_give_user_list(struct store *s, const char *tenant, const char *area, const char *path,
+                        store_files_cb *cb, void *arg);
+void req_give_user_move(struct store *s, const char *tenant, const char *area, const char *from,
+                        const char *to, bool overwrite, store_file_cb *cb, void *arg);
+void req_give_user_remove(struct store *s, const char *tenant, const char *area, const char *path,
+                          store_done_cb *cb, void *arg);
 void req_give_blob_pin(struct store *s, const uint8_t hash[BLAKE3_LEN], int64_t size, store_pin_cb *cb,
                        void *arg);
 void req_give_blob_unpin(struct store *s, int64_t pin, store_done_cb *cb, void *arg);
@@ -202,7 +234,9 @@ void req_give_trim(struct store *s, const struct store_keep *k, store_trimmed_cb
     .submit = req_give_submit, .step = req_give_step, .get = req_give_get, .list = req_give_list,            \
     .unfinished = req_give_unfinished, .hide = req_give_hide, .strays = req_give_strays,                     \
     .stray_done = req_give_stray_done, .output_find = req_give_output_find, .input_put = req_give_input_put, \
-    .input_find = req_give_input_find, .input_list = req_give_input_list, .blob_pin = req_give_blob_pin,     \
+    .input_find = req_give_input_find, .input_list = req_give_input_list, .alias_find = req_give_alias_find, \
+    .user_put = req_give_user_put, .user_find = req_give_user_find, .user_list = req_give_user_list,         \
+    .user_move = req_give_user_move, .user_remove = req_give_user_remove, .blob_pin = req_give_blob_pin,     \
     .blob_unpin = req_give_blob_unpin, .blob_collect = req_give_blob_collect,                                \
     .blob_known = req_give_blob_known, .server_put = req_give_server_put,                                    \
     .server_remove = req_give_server_remove, .servers = req_give_servers, .events = req_give_events,         \

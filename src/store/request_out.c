@@ -32,6 +32,7 @@ void req_deliver(struct req *r)
     case REQ_BLOB_KNOWN:
     case REQ_SERVER_PUT:
     case REQ_SERVER_REMOVE:
+    case REQ_USER_REMOVE:
     case REQ_DOC_PUT: r->cb.done(r->status, r->arg); break;
     case REQ_BLOB_PIN:
         r->out.pin.status = r->status;
@@ -61,7 +62,12 @@ void req_deliver(struct req *r)
     case REQ_STRAYS: r->cb.strays(r->status, r->out.strays.v, r->out.strays.n, r->arg); break;
     case REQ_OUTPUT_FIND:
     case REQ_INPUT_PUT:
+    case REQ_ALIAS_FIND:
+    case REQ_USER_PUT:
+    case REQ_USER_FIND:
+    case REQ_USER_MOVE:
     case REQ_INPUT_FIND: deliver_file(r); break;
+    case REQ_USER_LIST:
     case REQ_INPUT_LIST: r->cb.files(r->status, r->out.files.v, r->out.files.n, r->arg); break;
     case REQ_SERVERS: r->cb.servers(r->status, r->out.servers.v, r->out.servers.n, r->arg); break;
     case REQ_EVENTS:
@@ -132,6 +138,11 @@ void req_reset(struct req *r)
     case REQ_STRAYS: strays_free(r->out.strays.v, r->out.strays.n); break;
     case REQ_OUTPUT_FIND:
     case REQ_INPUT_PUT:
+    case REQ_ALIAS_FIND:
+    case REQ_USER_PUT:
+    case REQ_USER_FIND:
+    case REQ_USER_LIST:
+    case REQ_USER_MOVE:
     case REQ_INPUT_FIND:
     case REQ_INPUT_LIST: files_free(r->out.files.v, r->out.files.n); break;
     case REQ_BLOB_COLLECT: free(r->out.collect.unlink); break;
@@ -146,6 +157,7 @@ void req_reset(struct req *r)
     case REQ_BLOB_KNOWN:
     case REQ_SERVER_PUT:
     case REQ_SERVER_REMOVE:
+    case REQ_USER_REMOVE:
     case REQ_DOC_PUT:
     case REQ_TRIM: break;
     }
@@ -198,4 +210,41 @@ void req_input_name(struct buf *out, const char *name, unsigned i)
     buf_put(out, name, stem);
     buf_printf(out, " (%u)", i);
     buf_puts(out, name + stem);
+}
+
+void req_only_name(struct req *r, const char *name)
+{
+    r->out.files.v = xcalloc(1, sizeof(struct store_file));
+    r->out.files.n = 1;
+    r->out.files.v->name = xstrdup(name);
+}
+
+bool req_hash_range(const char *hex, uint8_t low[BLAKE3_LEN], uint8_t high[BLAKE3_LEN])
+{
+    char full[BLAKE3_HEX];
+    size_t n = strlen(hex);
+
+    if (n % 2 || n >= BLAKE3_HEX)
+        return false;
+    memcpy(full, hex, n);
+    memset(full + n, '0', BLAKE3_HEX - 1 - n);
+    full[BLAKE3_HEX - 1] = '\0';
+    if (!blake3_unhex(full, low))
+        return false;
+    memset(full + n, 'f', BLAKE3_HEX - 1 - n);
+    return blake3_unhex(full, high);
+}
+
+char *store_user_move_to(const char *from, const char *to, bool to_folder)
+{
+    const char *base = strrchr(from, '/');
+
+    return to_folder ? xasprintf("%s/%s", to, base ? base + 1 : from) : xstrdup(to);
+}
+
+bool store_user_is_below(const char *path, const char *folder)
+{
+    size_t n = strlen(folder);
+
+    return strncmp(path, folder, n) == 0 && path[n] == '/';
 }

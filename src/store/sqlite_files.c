@@ -42,7 +42,7 @@ static sqlite3_stmt *output_of_job(struct db *db, const struct store_output_key 
 }
 
 /* Blobs of one content are one blob: the first and the last of that name tell whether there is a second. */
-static sqlite3_stmt *output_of_tenant(struct db *db, const struct store_output_key *k)
+static sqlite3_stmt *output_of_tenant(struct db *db, const struct store_output_key *k, bool *several)
 {
     int64_t first = db_int(db, 0,
                            "SELECT min(blob) FROM outputs WHERE tenant = ? AND filename = ? AND subfolder = ?"
@@ -53,6 +53,7 @@ static sqlite3_stmt *output_of_tenant(struct db *db, const struct store_output_k
                           " AND type = ? AND blob IS NOT NULL",
                           "ssss", k->tenant, k->filename, k->subfolder, k->type);
 
+    *several = first != last;
     if (first == 0 || first != last)
         return NULL;
     return db_query(db,
@@ -64,10 +65,11 @@ static sqlite3_stmt *output_of_tenant(struct db *db, const struct store_output_k
 enum store_status sql_output_find(struct db *db, struct req *r)
 {
     const struct store_output_key *k = &r->in.output;
-    sqlite3_stmt *st = k->job ? output_of_job(db, k) : output_of_tenant(db, k);
+    bool several = false;
+    sqlite3_stmt *st = k->job ? output_of_job(db, k) : output_of_tenant(db, k, &several);
 
     if (!db_next(db, st))
-        return STORE_NOT_FOUND;
+        return several ? STORE_CONFLICT : STORE_NOT_FOUND;
     output_take(r, st);
     db_end(st);
     return STORE_OK;
@@ -104,22 +106,40 @@ static enum store_status input_load(struct db *db, struct req *r, const char *te
     return STORE_OK;
 }
 
+/* It is not stored: only what it would be called. */
+static void input_would_be(struct req *r, const struct store_input *in, const char *name)
+{
+    struct store_file *f = one_file(r);
+
+    f->name = xstrdup(name);
+    f->subfolder = xstrdup(in->subfolder);
+    f->type = xstrdup(in->type);
+}
+
 enum store_status sql_input_put(struct db *db, struct req *r)
 {
     const struct store_input *in = &r->in.input_put;
-    int64_t blob = sql_blob_id(db, in->blake3), there = 0;
+    int64_t blob = in->only_name ? 0 : sql_blob_id(db, in->blake3), there = 0;
+    int64_t alike = in->alike ? sql_blob_id(db, in->alike) : blob;
     struct buf name = BUF_INIT;
     enum store_status st;
 
-    if (blob == 0)
+    if (blob == 0 && !in->only_name)
         return STORE_NOT_FOUND;
     for (unsigned i = 0; db->rc == 0; i++) {
         req_input_name(&name, in->name, i);
         there = db_int(db, 0,
                        "SELECT blob FROM files WHERE tenant = ? AND type = ? AND subfolder = ? AND name = ?",
                        "ssss", in->tenant, in->type, in->subfolder, name.data);
-        if (there == 0 || there == blob || in->overwrite)
+        if (there == 0 || there == alike || in->overwrite)
             break;
+    }
+    if (in->only_name || (there && there == alike && !in->overwrite)) {
+        st = there ? input_load(db, r, in->tenant, in->type, in->subfolder, name.data) : STORE_OK;
+        if (there == 0)
+            input_would_be(r, in, name.data);
+        buf_free(&name);
+        return st;
     }
     if (there == 0)
         db_exec(db,

@@ -113,10 +113,26 @@ static const char schema_shown[] =
     "CREATE INDEX jobs_took ON jobs(tenant, " SQL_TOOK
     ", seq, hist, state, workflow) WHERE hist IS NOT NULL;";
 
+/* What users keep. */
+static const char schema_user[] =
+    "CREATE TABLE user_files (tenant TEXT NOT NULL, area TEXT NOT NULL, path TEXT NOT NULL,"
+    " created INTEGER NOT NULL, modified INTEGER NOT NULL, blob INTEGER NOT NULL REFERENCES blobs(id),"
+    " PRIMARY KEY (tenant, area, path)) WITHOUT ROWID;"
+    "CREATE INDEX user_files_blob ON user_files(blob);"
+    "DROP VIEW blob_refs;"
+    "CREATE VIEW blob_refs(blob) AS SELECT blob FROM pins UNION ALL"
+    " SELECT blob FROM outputs WHERE blob IS NOT NULL UNION ALL"
+    " SELECT blob FROM job_inputs UNION ALL SELECT blob FROM files UNION ALL SELECT blob FROM user_files;"
+    "CREATE TRIGGER user_files_gone AFTER DELETE ON user_files BEGIN UPDATE blobs SET loose = 1"
+    " WHERE id = OLD.blob AND NOT EXISTS (SELECT 1 FROM blob_refs WHERE blob = OLD.blob); END;"
+    "CREATE TRIGGER user_files_changed AFTER UPDATE OF blob ON user_files BEGIN UPDATE blobs SET loose = 1"
+    " WHERE id = OLD.blob AND NOT EXISTS (SELECT 1 FROM blob_refs WHERE blob = OLD.blob); END;";
+
 /* Migration i leads from schema i to i + 1. Never change one that was released. */
 static const char *const schema_1[] = {schema_1_jobs, schema_1_blobs, schema_1_rest, NULL};
 static const char *const schema_2[] = {schema_shown, NULL};
-const char *const *const sqlite_migrations[] = {schema_1, schema_2};
+static const char *const schema_3[] = {schema_user, NULL};
+const char *const *const sqlite_migrations[] = {schema_1, schema_2, schema_3};
 const int sqlite_schema = ARRAY_LEN(sqlite_migrations);
 
 static int script(struct db *db, const char *path, const char *sql, struct err *e)
@@ -203,11 +219,15 @@ static int db_begin_life(struct db *db, const char *path, struct err *e)
                            "SELECT max(coalesce((SELECT max(fin) FROM jobs WHERE fin IS NOT NULL), 0),"
                            " coalesce((SELECT value FROM marks WHERE name = 'fin'), 0))",
                            ""),
-        .finished = db_int(db, 0, "SELECT count(*) FROM jobs WHERE fin IS NOT NULL", ""),
         .blobs = db_int(db, 0, "SELECT count(*) FROM blobs", ""),
         .blob_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs", ""),
         .kept_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs WHERE doomed_at IS NULL", ""),
     };
+    for (int s = JOB_SUCCEEDED; s < JOB_STATES; s++) {
+        db->committed.ended[s] =
+            db_int(db, 0, "SELECT count(*) FROM jobs INDEXED BY jobs_state WHERE state = ?", "i", (int64_t)s);
+        db->committed.finished += db->committed.ended[s];
+    }
     db->now = db->committed;
     if (db_is_damaged(db))
         return err_set(e, EIO, DB_DAMAGED, path, db->why);

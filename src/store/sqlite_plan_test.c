@@ -139,8 +139,10 @@ static void every_verb(struct fx *f)
     struct store_input in = {.tenant = "t", .type = "input", .subfolder = "", .name = "x"};
     struct store_output_key k = {
         .tenant = "t", .job = "j1", .type = "output", .subfolder = "", .filename = "x"};
+    struct store_user_put user = {.tenant = "t", .area = "a", .path = "x/y", .files_max = 9};
     struct store_server server = {.name = "g", .url = "u"};
     struct store_keep keep = {.now = 1000, .outputs_ms = 1, .max_rows = 100};
+    struct store_filter l = {.limit = 1, .kind = "image", .parts = JOB_PART_FEW | JOB_PART_ERROR};
     int64_t pin = fx_pin(f, "A", 5);
 
     hash_of(o.blake3, "A");
@@ -164,6 +166,11 @@ static void every_verb(struct fx *f)
                                .n_events = 1};
     CALL(f, step, &step, on_done);
     fx_get(f, "j1");
+    CALL(f, list, &l, on_list);
+    l.in_history = true;
+    CALL(f, list, &l, on_list);
+    l.kind = NULL;
+    CALL(f, list, &l, on_list);
     CALL0(f, unfinished, on_summaries);
     CALL0(f, strays, on_strays);
     CALL(f, stray_done, "g", "u", on_done);
@@ -178,6 +185,16 @@ static void every_verb(struct fx *f)
     CALL(f, input_find, "t", "input", "", "x", on_file);
     CALL(f, input_list, "t", "input", on_files);
     CALL(f, input_list, "t", NULL, on_files);
+    memcpy(user.blake3, in.blake3, BLAKE3_LEN);
+    CALL(f, user_put, &user, on_file);
+    CALL(f, user_put, &user, on_file);
+    CALL(f, user_list, "t", "a", "", on_user_files);
+    CALL(f, user_list, "t", "a", "x", on_user_files);
+    CALL(f, user_move, "t", "a", "x/y", "x/z", true, on_file);
+    CALL(f, user_move, "t", "a", "x", "v", true, on_file);
+    CALL(f, user_find, "t", "a", "v", on_file);
+    CALL(f, user_remove, "t", "a", "v/z", on_done);
+    CALL(f, alias_find, "t", "42000000", on_file);
     CALL(f, blob_unpin, pin, on_done);
     fx_known(f, "A");
     CALL(f, server_put, &server, false, on_done);

@@ -22,6 +22,7 @@ struct db_stmt {
 struct db_counts {
     int64_t last_fin; /* order of finishing */
     int64_t finished; /* jobs */
+    int64_t ended[JOB_STATES];
     int64_t blobs;
     int64_t blob_bytes; /* of all blobs */
     int64_t kept_bytes; /* of those that are not doomed */
@@ -94,6 +95,7 @@ struct store *sqlite_threads_start(struct loop *l, const struct db *writer, cons
 typedef enum store_status sqlite_exec(struct db *db, struct req *r);
 sqlite_exec sql_submit, sql_step, sql_hide, sql_get, sql_list, sql_unfinished;
 sqlite_exec sql_output_find, sql_input_put, sql_input_find, sql_input_list;
+sqlite_exec sql_alias_find, sql_user_put, sql_user_find, sql_user_list, sql_user_move, sql_user_remove;
 sqlite_exec sql_blob_pin, sql_blob_unpin, sql_blob_collect, sql_blob_known;
 sqlite_exec sql_stray_done, sql_strays, sql_server_put, sql_server_remove, sql_servers;
 sqlite_exec sql_events, sql_doc_put, sql_doc_get, sql_trim;

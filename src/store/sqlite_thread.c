@@ -25,6 +25,9 @@ static sqlite_exec *const executors[REQ_KINDS] = {
     [REQ_HIDE] = sql_hide,
     [REQ_STRAY_DONE] = sql_stray_done,
     [REQ_INPUT_PUT] = sql_input_put,
+    [REQ_USER_PUT] = sql_user_put,
+    [REQ_USER_MOVE] = sql_user_move,
+    [REQ_USER_REMOVE] = sql_user_remove,
     [REQ_BLOB_PIN] = sql_blob_pin,
     [REQ_BLOB_UNPIN] = sql_blob_unpin,
     [REQ_BLOB_COLLECT] = sql_blob_collect,
@@ -39,6 +42,9 @@ static sqlite_exec *const executors[REQ_KINDS] = {
     [REQ_OUTPUT_FIND] = sql_output_find,
     [REQ_INPUT_FIND] = sql_input_find,
     [REQ_INPUT_LIST] = sql_input_list,
+    [REQ_ALIAS_FIND] = sql_alias_find,
+    [REQ_USER_FIND] = sql_user_find,
+    [REQ_USER_LIST] = sql_user_list,
     [REQ_BLOB_KNOWN] = sql_blob_known,
     [REQ_SERVERS] = sql_servers,
     [REQ_EVENTS] = sql_events,
@@ -172,6 +178,7 @@ static void count_commit(struct sqlite_store *s, size_t writes, int64_t began)
     s->stats.blobs = s->writer.committed.blobs;
     s->stats.blob_bytes = s->writer.committed.blob_bytes;
     s->stats.finished = s->writer.committed.finished;
+    memcpy(s->stats.ended, s->writer.committed.ended, sizeof(s->stats.ended));
     if (!s->damaged)
         s->trouble[0] = '\0';
     pthread_mutex_unlock(&s->lock);
@@ -463,6 +470,7 @@ struct store *sqlite_threads_start(struct loop *l, const struct db *writer, cons
     s->stats.blobs = writer->committed.blobs;
     s->stats.blob_bytes = writer->committed.blob_bytes;
     s->stats.finished = writer->committed.finished;
+    memcpy(s->stats.ended, writer->committed.ended, sizeof(s->stats.ended));
     pthread_mutex_init(&s->lock, NULL);
     list_init(&s->done);
     lane_init(&s->writes, s);

@@ -26,8 +26,10 @@ enum store_status {
     STORE_LOST,   /* the job is not at the version given: nothing was changed */
     STORE_EXISTS, /* submit: the id or the key is taken; server_put: the name is */
     STORE_NOT_FOUND,
-    STORE_FULL,  /* no space: nothing was changed; try again later */
-    STORE_FAILED /* anything else, logged with its reason: nothing was changed */
+    STORE_FULL,   /* no space: nothing was changed; try again later */
+    STORE_FAILED, /* anything else, logged with its reason: nothing was changed */
+    STORE_CONFLICT, /* an output's name means several; user files: the path is a folder's, or leads through a file */
+    STORE_LIMIT /* user files: there are as many as there may be */
 };
 const char *store_status_name(enum store_status s);
 
@@ -109,11 +111,18 @@ struct store_stray {
 };
 typedef void store_done_cb(enum store_status status, void *arg);
 
+#define STORE_LOOK 1000
+
 /* Whose, and which. */
 struct store_filter {
     const char *tenant;                         /* NULL: any */
     uint32_t states;                            /* JOB_STATE_BIT()s; 0: all */
     const char *client_id, *window_id, *server; /* NULL: any */
+    /* NULL, or only jobs of which the present attempt has an output of this kind. They are looked for among the next `look` (0:
+     * STORE_LOOK) of those that match the rest, and never fewer than limit: there may be fewer rows than limit, or none, and
+     * next all the same. Not together with offset. */
+    const char *kind;
+    int look;
     bool in_history; /* only ended jobs that stand in native history, ordered by finishing, not by seq */
     /* Only ended jobs that stand in native history, of one tenant, ordered by seq; with a workflow_id only those of this
      * workflow; by_duration: by how long they took, longest first unless oldest_first. No cursor. */
@@ -149,11 +158,12 @@ struct store_file {
     const char *job;    /* outputs: the job's id */
     const char *server; /* outputs: the server that made it */
     int64_t at;         /* when it was stored */
+    int64_t created;    /* user files: when its path came to be; at: when its bytes did */
 };
 typedef void store_file_cb(const struct store_file *f, void *arg);
 
-/* An output by its names. job NULL: by plain names over all jobs of the tenant (NOT_FOUND unless exactly one
- * distinct content has them). attempt 0: the one that won. */
+/* An output by its names. job NULL: by plain names over all jobs of the tenant (CONFLICT if
+ * more than one distinct content has them). attempt 0: the one that won. */
 struct store_output_key {
     const char *tenant, *job, *type, *subfolder, *filename;
     int attempt;
@@ -164,8 +174,25 @@ struct store_input {
     const char *tenant, *type, *subfolder, *name, *mime;
     uint8_t blake3[BLAKE3_LEN]; /* pinned by the caller; a reference is taken */
     int64_t size, at;
-    bool overwrite; /* else: same name and bytes gives the name back, other bytes "name (1).ext" ... as
+    bool overwrite;       /* else: same name and bytes gives the name back, other bytes "name (1).ext" ... as
                        ComfyUI */
+    const uint8_t *alike; /* bytes that count as the same in place of blake3; NULL: none */
+    bool only_name;       /* nothing is stored: which name would it have? blake3 need not be known */
+};
+/* What a user keeps (workflows, settings, subgraphs ...), by path: "workflows/a.json". A folder is there as long as a file
+ * is below it. Paths of different areas never meet. Every path is normal: no empty, "." or ".." component. */
+#define STORE_USER_PATH_MAX 1024 /* bytes */
+struct store_user_put {
+    const char *tenant, *area, *path;
+    uint8_t blake3[BLAKE3_LEN]; /* pinned by the caller; a reference is taken */
+    int64_t at;
+    enum {
+        STORE_USER_ANY,  /* whatever is there */
+        STORE_USER_NEW,  /* EXISTS unless there is nothing */
+        STORE_USER_SAME, /* LOST unless what is there has the bytes `was`; was NULL: unless there is nothing */
+    } when;
+    const uint8_t *was;
+    int64_t files_max; /* LIMIT beyond, in this area of the tenant; 0 none */
 };
 /* filter for listing: NULL fields match all. */
 typedef void store_files_cb(enum store_status status, const struct store_file *f, size_t n, void *arg);
@@ -233,6 +260,7 @@ typedef void store_trimmed_cb(const struct store_trimmed *t, void *arg);
 struct store_stats {
     uint64_t commits, writes, reads, failures;
     int64_t blobs, blob_bytes, finished;
+    int64_t ended[JOB_STATES]; /* kept jobs in each terminal state; together: finished */
     int64_t
         memory; /* bytes that the database holds in memory, mostly its cache; in all stores of the process */
     struct histogram commit; /* how long transactions took, with their fsync */
@@ -258,6 +286,23 @@ struct store_ops {
     void (*input_find)(struct store *s, const char *tenant, const char *type, const char *subfolder,
                        const char *name, store_file_cb *cb, void *arg);
     void (*input_list)(struct store *s, const char *tenant, const char *type, store_files_cb *cb, void *arg);
+    /* Bytes by the beginning of their hash (hex digits, at least 8), if something of this tenant holds them, an upload or
+     * a job; NOT_FOUND unless exactly one content is meant. Of the file only blake3 and size are told. */
+    void (*alias_find)(struct store *s, const char *tenant, const char *hex, store_file_cb *cb, void *arg);
+    /* OK: name is the path. NOT_FOUND: the blob is unknown. CONFLICT, EXISTS, LOST, LIMIT as above. */
+    void (*user_put)(struct store *s, const struct store_user_put *in, store_file_cb *cb, void *arg);
+    /* CONFLICT: it is a folder; "" is one as long as there is any file. */
+    void (*user_find)(struct store *s, const char *tenant, const char *area, const char *path,
+                      store_file_cb *cb, void *arg);
+    /* All that is below a folder ("": all there is), by path. NOT_FOUND: there is no such folder; CONFLICT: it is a file. */
+    void (*user_list)(struct store *s, const char *tenant, const char *area, const char *path,
+                      store_files_cb *cb, void *arg);
+    /* A file, or a folder with all that is below it (then only name is told). To a folder that exists: into it, as mv does.
+     * EXISTS: something is there and overwrite is off. CONFLICT: it cannot be there. */
+    void (*user_move)(struct store *s, const char *tenant, const char *area, const char *from, const char *to,
+                      bool overwrite, store_file_cb *cb, void *arg);
+    void (*user_remove)(struct store *s, const char *tenant, const char *area, const char *path,
+                        store_done_cb *cb, void *arg); /* CONFLICT: it is a folder */
     void (*blob_pin)(struct store *s, const uint8_t hash[BLAKE3_LEN], int64_t size, store_pin_cb *cb,
                      void *arg);
     void (*blob_unpin)(struct store *s, int64_t pin, store_done_cb *cb, void *arg);
@@ -301,6 +346,16 @@ void store_close(struct store **s); /* answers everything that was given, then c
 #define store_input_find(s, tenant, type, sub, name, cb, arg)                                                \
     ((s)->ops->input_find((s), (tenant), (type), (sub), (name), (cb), (arg)))
 #define store_input_list(s, tenant, type, cb, arg) ((s)->ops->input_list((s), (tenant), (type), (cb), (arg)))
+#define store_alias_find(s, tenant, hex, cb, arg) ((s)->ops->alias_find((s), (tenant), (hex), (cb), (arg)))
+#define store_user_put(s, in, cb, arg) ((s)->ops->user_put((s), (in), (cb), (arg)))
+#define store_user_find(s, tenant, area, path, cb, arg)                                                      \
+    ((s)->ops->user_find((s), (tenant), (area), (path), (cb), (arg)))
+#define store_user_list(s, tenant, area, path, cb, arg)                                                      \
+    ((s)->ops->user_list((s), (tenant), (area), (path), (cb), (arg)))
+#define store_user_move(s, tenant, area, from, to, overwrite, cb, arg)                                       \
+    ((s)->ops->user_move((s), (tenant), (area), (from), (to), (overwrite), (cb), (arg)))
+#define store_user_remove(s, tenant, area, path, cb, arg)                                                    \
+    ((s)->ops->user_remove((s), (tenant), (area), (path), (cb), (arg)))
 #define store_blob_pin(s, hash, size, cb, arg) ((s)->ops->blob_pin((s), (hash), (size), (cb), (arg)))
 #define store_blob_unpin(s, pin, cb, arg) ((s)->ops->blob_unpin((s), (pin), (cb), (arg)))
 #define store_blob_collect(s, now, grace, max, ucb, uarg, cb, arg)                                           \

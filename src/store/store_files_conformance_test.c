@@ -166,7 +166,7 @@ static void outputs_by_name(void **state)
     assert_int_equal(find(f, "u", NULL, "x.png", 0), STORE_OK);
     assert_int_equal(find(f, "v", NULL, "x.png", 0), STORE_NOT_FOUND);
     finish_with(f, "d", "x.png", "changed", 4);
-    assert_int_equal(find(f, "t", NULL, "x.png", 0), STORE_NOT_FOUND); /* never "newest wins" */
+    assert_int_equal(find(f, "t", NULL, "x.png", 0), STORE_CONFLICT); /* never "newest wins" */
     assert_int_equal(find(f, "t", "a", "x.png", 0), STORE_OK);
     assert_int_equal(find(f, "t", "d", "x.png", 0), STORE_OK);
 }

@@ -184,6 +184,9 @@ enum store_status mem_execute(struct mem_store *m, struct req *r)
         [REQ_HIDE] = mem_hide,
         [REQ_STRAY_DONE] = stray_done,
         [REQ_INPUT_PUT] = mem_input_put,
+        [REQ_USER_PUT] = mem_user_put,
+        [REQ_USER_MOVE] = mem_user_move,
+        [REQ_USER_REMOVE] = mem_user_remove,
         [REQ_BLOB_PIN] = mem_blob_pin,
         [REQ_BLOB_UNPIN] = mem_blob_unpin,
         [REQ_BLOB_COLLECT] = mem_blob_collect,
@@ -198,6 +201,9 @@ enum store_status mem_execute(struct mem_store *m, struct req *r)
         [REQ_OUTPUT_FIND] = mem_output_find,
         [REQ_INPUT_FIND] = mem_input_find,
         [REQ_INPUT_LIST] = mem_input_list,
+        [REQ_ALIAS_FIND] = mem_alias_find,
+        [REQ_USER_FIND] = mem_user_find,
+        [REQ_USER_LIST] = mem_user_list,
         [REQ_BLOB_KNOWN] = blob_known,
         [REQ_SERVERS] = servers,
         [REQ_EVENTS] = events,
@@ -381,6 +387,8 @@ static void mem_stats(struct store *s, struct store_stats *out)
 
     *out = m->stats;
     out->finished = (int64_t)m->finished.n;
+    for (size_t i = 0; i < m->finished.n; i++)
+        out->ended[m->finished.v[i]->rec->s.state]++;
     HASH_ITER(hh, m->blobs, b, next) {
         out->blobs++;
         out->blob_bytes += b->size;
@@ -408,6 +416,8 @@ static void mem_close(struct store *s)
         mem_event_free(&m->events.v[i]);
     for (size_t i = 0; i < m->files.n; i++)
         mem_file_free(&m->files.v[i]);
+    for (size_t i = 0; i < m->user.n; i++)
+        mem_user_free(&m->user.v[i]);
     for (size_t i = 0; i < m->docs.n; i++)
         doc_fini(&m->docs.v[i]);
     for (size_t i = 0; i < m->strays.n; i++)
@@ -419,6 +429,7 @@ static void mem_close(struct store *s)
     free(m->pins.v);
     free(m->events.v);
     free(m->files.v);
+    free(m->user.v);
     free(m->docs.v);
     free(m->strays.v);
     free(m->servers.v);

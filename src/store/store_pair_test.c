@@ -22,6 +22,7 @@ static const char *const tenants[] = {"t", "u"};
 static const char *const clients[] = {"c1", "c2", NULL};
 static const char *const windows[] = {"w1", "w2", NULL};
 static const char *const servers[] = {"g1", "g2", NULL};
+static const char *const kinds[] = {"image", "text"};
 static const char *const contents[] = {"A", "B", "C", "D", "E", "F"};
 
 #define SAY(...) buf_printf(out, __VA_ARGS__)
@@ -43,6 +44,7 @@ static void say_record(struct buf *out, const struct job_record *r)
     for (size_t i = 0; i < r->n_outputs; i++)
         SAY(" out%d.%d:%s:%s", r->outputs[i].attempt, r->outputs[i].n, r->outputs[i].filename,
             (const char *)r->outputs[i].blake3);
+    SAY(" few%zu e%d", r->outputs_count, r->error.code);
     for (size_t i = 0; i < r->n_timeline; i++)
         SAY(" %lld=%d", (long long)r->timeline[i].at, r->timeline[i].state);
     for (size_t i = 0; i < r->n_inputs; i++)
@@ -123,6 +125,7 @@ static void do_step(struct fx *f, const struct move *m, struct buf *out)
         in.version = f->rec->s.version - (m->d % 9 == 0);
     a.n = f->rec ? f->rec->s.attempt + (m->d % 3 ? 1 : 0) : 1;
     o.attempt = a.n;
+    o.kind = (char *)kinds[m->c % 2];
     if (m->e % 4 == 0)
         in.begin = &a;
     if (m->e % 4 == 1 && f->rec && f->rec->s.attempt) {
@@ -153,7 +156,9 @@ static void do_list(struct fx *f, const struct move *m, struct buf *out)
                              .oldest_first = m->c % 2,
                              .offset = m->e % 3,
                              .limit = 1 + (int)(m->a % 7),
-                             .parts = ~0u};
+                             .kind = m->a % 4 ? NULL : kinds[m->b % 2],
+                             .look = 1 + (int)(m->b % 9),
+                             .parts = m->c % 4 ? ~0u : JOB_PART_FEW | JOB_PART_ERROR};
 
     for (int turns = 0; turns < 4; turns++) {
         CALL(f, list, &l, on_list);
@@ -205,6 +210,31 @@ static void do_output(struct fx *f, const struct move *m, struct buf *out)
     say_file(out, f);
 }
 
+static void do_user(struct fx *f, const struct move *m, struct buf *out)
+{
+    static const char *const paths[] = {"a", "a/b", "a/c", "a/c/d", "e/f", "e", "g/h/i", "g", "g0"};
+    const char *tenant = tenants[m->a % 2], *path = paths[m->b % ARRAY_LEN(paths)],
+               *to = paths[m->c % ARRAY_LEN(paths)];
+    uint8_t was[BLAKE3_LEN];
+    struct store_user_put in = {.tenant = tenant, .area = "data", .path = path, .at = m->at, .files_max = 5};
+
+    hash_of(in.blake3, contents[m->d % 6]);
+    hash_of(was, contents[m->c % 6]);
+    in.when = m->e % 4 == 0 ? STORE_USER_NEW : m->e % 4 == 1 ? STORE_USER_SAME : STORE_USER_ANY;
+    in.was = m->c % 2 ? was : NULL;
+    switch (m->e % 6) {
+    case 0: CALL(f, user_move, tenant, "data", path, to, m->d % 2, on_file); break;
+    case 1: CALL(f, user_remove, tenant, "data", path, on_done); break;
+    case 2: CALL(f, user_find, tenant, "data", path, on_file); break;
+    default: CALL(f, user_put, &in, on_file);
+    }
+    SAY("%d %s %lld %lld/", f->st, f->st == STORE_OK && m->e % 6 != 1 ? f->file_name : "",
+        (long long)f->file.created, (long long)f->file.at);
+    CALL(f, user_list, tenant, "data", m->c % 3 ? "" : to, on_user_files);
+    SAY("%d %s", f->st, buf_str(&f->text));
+    f->file = (struct store_file){0};
+}
+
 static void do_trim(struct fx *f, const struct move *m, struct buf *out)
 {
     struct store_keep k = {.now = m->at,
@@ -227,7 +257,9 @@ static void do_move(struct fx *f, const struct move *m, struct buf *out)
 
     snprintf(id, sizeof(id), "j%u", m->a % 60);
     hash_of(h, contents[m->a % 6]);
-    switch (m->kind % 16) {
+    switch (m->kind % 18) {
+    case 16:
+    case 17: do_user(f, m, out); break;
     case 0:
     case 1: do_submit(f, m, out); break;
     case 2:
@@ -275,6 +307,8 @@ static void do_move(struct fx *f, const struct move *m, struct buf *out)
             store_stats(f->s, &st);
             SAY("%u removed, %lld bytes, %lld finished", removed, (long long)st.blob_bytes,
                 (long long)st.finished);
+            for (int k = 0; k < JOB_STATES; k++)
+                SAY(" %lld", (long long)st.ended[k]);
         } else {
             CALL(f, get, id, ~0u, on_record);
             if (f->rec)
@@ -297,7 +331,7 @@ static void same_answers(void **state)
         fx_open(&mem, false);
         fx_open(&sql, true);
         for (int i = 0; i < 700; i++) {
-            struct move m = {pick(16), pick(1000), pick(1000), pick(1000), pick(1000), pick(1000), 1000 + i};
+            struct move m = {pick(18), pick(1000), pick(1000), pick(1000), pick(1000), pick(1000), 1000 + i};
 
             buf_clear(&a);
             buf_clear(&b);

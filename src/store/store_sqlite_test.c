@@ -227,6 +227,34 @@ static void newer_schema_is_refused(void **state)
     assert_non_null(fx_get(f, "j1")); /* and left untouched */
 }
 
+static void schema_1_is_brought_up_to_date(void **state)
+{
+    struct store_user_put in = {.tenant = "t", .area = "data", .path = "a"};
+    struct fx *f = *state;
+    struct err e = {0};
+    char path[96];
+    struct db db;
+
+    store_close(&f->s);
+    snprintf(path, sizeof(path), "%s/comfymux.db", f->dir);
+    unlink(path);
+    assert_int_equal(db_open(&db, path, false, &e), 0);
+    assert_int_equal(sqlite_migrate(&db, path, sqlite_migrations, 1, &e), 0);
+    hash_of(in.blake3, "old");
+    db_exec(&db, "INSERT INTO blobs (id, hash, size) VALUES (1, ?, 3)", "h", in.blake3);
+    db_exec(
+        &db,
+        "INSERT INTO files (tenant, type, subfolder, name, at, blob) VALUES ('t', 'input', '', 'x', 7, 1)",
+        "");
+    assert_int_equal(db.rc, 0);
+    db_close(&db);
+    fx_reopen(f);
+    assert_int_equal(CALL(f, input_find, "t", "input", "", "x", on_file), STORE_OK);
+    assert_int_equal(CALL(f, user_put, &in, on_file), STORE_OK);
+    assert_int_equal(CALL(f, blob_collect, 1000, 0, 10, NULL, NULL, on_collected), STORE_OK);
+    assert_true(fx_known(f, "old"));
+}
+
 /* Of the file's head: 1 a rollback journal, 2 a log (SQLite's file format, 1.3.3). */
 static int journal_byte(const char *path)
 {
@@ -742,6 +770,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         T(what_was_answered_survives_sigkill),
         T(newer_schema_is_refused),
+        T(schema_1_is_brought_up_to_date),
         T(another_programs_database_is_refused),
         T(migrations_in_order),
         T(second_process_is_refused),

@@ -204,6 +204,15 @@ static inline void on_files(enum store_status st, const struct store_file *v, si
     on_done(st, f);
 }
 
+static inline void on_user_files(enum store_status st, const struct store_file *v, size_t n, void *arg)
+{
+    struct fx *f = arg;
+
+    for (size_t i = 0; i < n; i++)
+        buf_printf(&f->text, "%s ", v[i].name);
+    on_done(st, f);
+}
+
 static inline void on_pin(const struct store_pin *p, void *arg)
 {
     struct fx *f = arg;

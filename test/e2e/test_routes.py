@@ -170,10 +170,50 @@ def websocket(f, method, prefix, pattern):
     assert answer.startswith(b"HTTP/1.1 101 "), answer
 
 
+def form(*fields):
+    body = b"".join(b"--x\r\nContent-Disposition: form-data; " + head + b"\r\n\r\n" + data + b"\r\n"
+                    for head, data in fields)
+    return body + b"--x--\r\n", {"Content-Type": "multipart/form-data; boundary=x"}
+
+
 def upload(f, method, prefix, pattern):
-    body = (b'--x\r\nContent-Disposition: form-data; name="image"; filename="walk.png"\r\n\r\nbytes\r\n--x--\r\n')
-    answer = f.ask("POST", prefix + "/upload/image", body, {"Content-Type": "multipart/form-data; boundary=x"})
+    body, headers = form((b'name="image"; filename="walk.png"', b"bytes"))
+    answer = f.ask("POST", prefix + "/upload/image", body, headers)
     assert answer.status == 200 and answer.json == {"name": "walk.png", "subfolder": "", "type": "input"}, answer
+
+
+def mask(f, method, prefix, pattern):
+    png = f.ask("GET", view_of(f)).body
+    of = json.dumps({k: f.image[k] for k in ("filename", "subfolder", "type")}).encode()
+    body, headers = form((b'name="original_ref"', of), (b'name="image"; filename="masked.png"', png))
+    answer = f.ask("POST", prefix + "/upload/mask", body, headers)
+    assert answer.status == 200 and answer.json["name"].startswith("masked"), answer
+
+
+def kept_file(f, method, prefix, pattern):
+    """A file of the user's life, as far as this row needs it; no server hears of it."""
+    for b in f.between:
+        b.seen.clear()
+    name, other = "walk%2Fa.json", "walk%2Fb.json"
+    assert f.ask("POST", prefix + "/userdata/" + name, b"{}").status == 200
+    assert f.ask("GET", prefix + "/userdata/" + name).body == b"{}"
+    assert f.ask("GET", prefix + "/userdata?dir=walk").json == ["a.json"]
+    assert [x["path"] for x in f.ask("GET", prefix + "/v2/userdata?path=walk").json] == ["walk/a.json"]
+    assert f.ask("POST", prefix + "/userdata/%s/move/%s" % (name, other)).json == "walk/b.json"
+    assert f.ask("DELETE", prefix + "/userdata/" + other).status == 204
+    assert f.ask("GET", prefix + "/userdata/" + other).status == 404
+    assert not [s for b in f.between for s in b.seen if "userdata" in s[1]]
+
+
+def kept_setting(f, method, prefix, pattern):
+    for b in f.between:
+        b.seen.clear()
+    assert f.ask("POST", prefix + "/settings/Walk.One", "[1, 18446744073709551615]").status == 200
+    assert f.ask("POST", prefix + "/settings", {"Walk.Two": "b"}).status == 200
+    assert f.ask("GET", prefix + "/settings/Walk.One").json == [1, 18446744073709551615]
+    assert f.ask("GET", prefix + "/settings/Walk.None").json is None
+    assert f.ask("GET", prefix + "/settings").json["Walk.Two"] == "b"
+    assert not [s for b in f.between for s in b.seen if "settings" in s[1]]
 
 
 def freed(f, method, prefix, pattern):
@@ -271,6 +311,14 @@ CASES = {
     ("GET", "/ws"): websocket,
     ("GET", "/view"): gives(200, lambda f, a: a.body.startswith(b"\x89PNG"), view_of),
     ("POST", "/upload/image"): upload,
+    ("POST", "/upload/mask"): mask,
+    ("GET", "/internal/files/{type}"): gives(200, lambda f, a: "walk.png" in a.json, lambda f: "/internal/files/input"),
+    ("GET", "/users"): gives(200, lambda f, a: a.json["storage"] == "server"),
+    ("POST", "/users"): gives(400, lambda f, a: "error" in a.json, body={"username": ""}),
+    **{(method, "/settings" + more): kept_setting for method in ("GET", "POST") for more in ("", "/{id}")},
+    **{row: kept_file for row in (
+        ("GET", "/userdata"), ("GET", "/v2/userdata"), ("GET", "/userdata/{file}"), ("POST", "/userdata/{file}"),
+        ("DELETE", "/userdata/{file}"), ("POST", "/userdata/{file}/move/{dest}"))},
     ("GET", "/object_info"): gives(200, lambda f, a: "SaveImage" in a.json),
     ("GET", "/object_info/{class}"): gives(200, lambda f, a: list(a.json) == ["SaveImage"],
                                            lambda f: "/object_info/SaveImage"),
