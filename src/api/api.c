@@ -414,8 +414,8 @@ static bool may_read(struct api *a, const struct http_req *req)
     return n == m && strncasecmp(host, at, n) == 0 && (host[n] != ':' || at[m] != ':');
 }
 
-/* An answer that does not say for whom it was is not given to others by caches: one without these fields would keep out the page
- * that is allowed to have it. */
+/* An answer says for whom it was, to those who do not send an Origin as well: what an <img> has put into the browser's cache
+ * may be what a script of an allowed page is given later. */
 static void put_cors(struct api *a, struct http_req *req)
 {
     const char *origin = http_req_header(req, "Origin"), *allowed = NULL;
@@ -429,7 +429,7 @@ static void put_cors(struct api *a, struct http_req *req)
             allowed = origin;
     if (allowed == NULL || strcmp(allowed, "*") != 0)
         http_set(req, "Vary", "Origin");
-    if (origin == NULL || allowed == NULL)
+    if (allowed == NULL)
         return;
     http_set(req, "Access-Control-Allow-Origin", allowed);
     http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
@@ -515,7 +515,7 @@ void api_handle(struct http_req *req, void *arg)
     struct api_params p = {{NULL}};
     const struct api_route *r = NULL;
     const char *window = http_req_header(req, "X-Comfymux-Window");
-    bool path_known = false;
+    bool path_known = false, ours = false; /* ours: a route that no ComfyUI server has */
     char *path;
 
     if (window && strlen(window) <= CLIENT_ID_MAX)
@@ -526,11 +526,14 @@ void api_handle(struct http_req *req, void *arg)
         return;
     }
     path = path_normal(http_req_path(req));
-    for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++)
+    for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++) {
         r = route_find(tables[i], http_req_method_name(req), path, &p, &path_known);
+        ours = r && tables[i] == mux_routes;
+    }
     if (r == NULL || strstr(r->path, "/events") == NULL) /* a stream lasts as long as its reader wants */
         http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
-    if ((r && (r->flags & API_CHANGES) && !origin_allowed(a, req)) || !may_read(a, req))
+    if ((r && (r->flags & (API_CHANGES | API_LISTENS)) && !origin_allowed(a, req)) ||
+        (!ours && !may_read(a, req)))
         http_reply_empty(req, 403);
     else if (r == NULL)
         unknown(a, req, path, path_known);

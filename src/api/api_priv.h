@@ -69,7 +69,8 @@ struct api_params {
 };
 typedef void api_route_cb(struct api *a, struct http_req *req, const struct api_params *p);
 #define API_TWIN 1u    /* served at /api<path> too, as ComfyUI does */
-#define API_CHANGES 2u /* changes state, or lets a page listen: the Origin guard applies */
+#define API_CHANGES 2u /* changes state: the Origin guard applies */
+#define API_LISTENS 4u /* lets a page listen, of whatever origin if it were not guarded likewise */
 /* Who answers, in front of many servers. */
 enum api_who {
     API_OWN,     /* we, from our own durable state */
