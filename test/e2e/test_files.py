@@ -185,10 +185,13 @@ def test_choosers_offer_what_was_uploaded():
                 assert await choices("LoadAudio", "audio") == ["s.flac", "v.mp4"]
             # every upload shows in the very next answer, whoever else asks meanwhile
             async def upload_and_look(i):
-                await c.upload("n%d.png" % i, encoded(noise()))
-                path = "/object_info" + random.choice(("", "/LoadImage"))
-                listed = (await c.get(path))["LoadImage"]["input"]["required"]["image"][0]
-                assert "n%d.png" % i in listed
+                async with Client(p.url) as own:
+                    for k in range(12):
+                        await own.upload("n%d.png" % i, encoded(noise()), overwrite="true", subfolder="")
+                        await own.upload("n%d_%d.png" % (i, k), encoded(noise()))
+                        path = "/object_info" + random.choice(("", "/LoadImage"))
+                        listed = (await own.get(path))["LoadImage"]["input"]["required"]["image"][0]
+                        assert "n%d_%d.png" % (i, k) in listed
 
             await asyncio.gather(*(upload_and_look(i) for i in range(12)))
 
@@ -199,7 +202,7 @@ def test_choosers_offer_what_was_uploaded():
 
         async def again(c):
             listed = (await c.get("/object_info/LoadImage"))["LoadImage"]["input"]["required"]["image"][0]
-            assert listed[:2] == ["a.webp", "b.png"] and len(listed) == 14
+            assert listed[:2] == ["a.webp", "b.png"] and len(listed) == 2 + 12 + 144
 
         run(p, again)
 
