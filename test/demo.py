@@ -537,8 +537,7 @@ def places(screen, url, gone):
     rows = [("pictures", "build/demo/out"), ("", "build/demo/out/all.png"), ("logs", "build/demo/log"),
             ("data", "build/demo/data")]
     if not gone:
-        rows += [("look at", url + "/mux/v1/jobs"), ("", url + "/mux/v1/windows"), ("", url + "/mux/v1/servers"),
-                 ("", url + "/history"), ("", url + "/metrics"),
+        rows += [("look at", url + "/mux/"), ("", url + "/mux/v1/jobs"), ("", url + "/metrics"),
                  ("type", "export COMFYMUX_URL=" + url), ("", binary + " servers"), ("", binary + " jobs"),
                  ("", binary + " run build/demo/first.json -o build/out")]
     screen.say()

@@ -7,7 +7,9 @@
 #include "api/catalogue.h"
 #include "api/file_probe.h"
 #include "api/mux_feed.h"
+#include "api/mux_recent.h"
 #include "api/native.h"
+#include "api/native_jobs.h"
 #include "api/static.h"
 #include "api/user_docs.h"
 #include "api/windows.h"
@@ -122,12 +124,14 @@ struct json_wait {
     api_json_cb *cb;
 };
 
-static void body_bad(struct http_req *req, bool native, const struct err *e)
+static void body_bad(struct http_req *req, bool native, struct err *e)
 {
-    if (native)
+    if (native) {
         api_native_error(req, 400, "invalid_json", "The request body is not valid JSON", e->msg);
-    else
+    } else {
+        err_wrap(e, "the body is not JSON");
         api_error(req, 400, "bad_request", e->msg, NULL);
+    }
 }
 
 static void on_body(struct http_req *req, struct bytes *body, void *arg)
@@ -310,6 +314,14 @@ static char *path_normal(const char *s)
     return path;
 }
 
+bool api_takes_gzip(const struct http_req *req)
+{
+    const char *accept = http_req_header(req, "Accept-Encoding"),
+               *at = accept ? strstr(accept, "gzip") : NULL;
+
+    return at && strncmp(at + 4, ";q=0", 4) != 0;
+}
+
 bool api_path_is_plain(const char *path)
 {
     size_t n = strlen(path);
@@ -358,8 +370,8 @@ static const struct api_route *route_find(const struct api_route *table, const c
     return NULL;
 }
 
-/* The Origin guard (ComfyUI's, for every route that changes state): a page of another origin may not act through a
- * visitor's browser. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
+/* The Origin guard (ComfyUI's, for every route that changes state, and for /ws, which a browser lets every page open):
+ * a page of another origin may not act through a visitor's browser, nor listen. Host and Origin are compared without the scheme; a missing or "null" Origin passes. */
 static bool origin_allowed(struct api *a, const struct http_req *req)
 {
     const char *origin = http_req_header(req, "Origin"), *host = http_req_header(req, "Host"), *at;
@@ -373,24 +385,32 @@ static bool origin_allowed(struct api *a, const struct http_req *req)
     return at && strcasecmp(at + 3, host) == 0;
 }
 
+/* An answer that does not say for whom it was is not given to others by caches: one without these fields would keep out the page
+ * that is allowed to have it. */
 static void put_cors(struct api *a, struct http_req *req)
 {
-    const char *origin = http_req_header(req, "Origin");
+    const char *origin = http_req_header(req, "Origin"), *allowed = NULL;
 
-    if (origin == NULL)
+    if (a->cfg.cors == NULL || a->cfg.cors[0] == NULL)
         return;
-    for (const char *const *c = a->cfg.cors; c && *c; c++) {
-        if (strcmp(*c, "*") != 0 && strcasecmp(*c, origin) != 0)
-            continue;
-        http_set(req, "Access-Control-Allow-Origin", strcmp(*c, "*") == 0 ? "*" : origin);
-        http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
-        http_set(
-            req, "Access-Control-Allow-Headers",
-            "Content-Type, Authorization, Comfy-User, Idempotency-Key, Last-Event-ID, X-Comfymux-Window");
-        http_set(req, "Access-Control-Expose-Headers", "Content-Disposition, Retry-After");
+    for (const char *const *c = a->cfg.cors; *c && allowed == NULL; c++)
+        if (strcmp(*c, "*") == 0)
+            allowed = "*";
+        else if (origin && strcasecmp(*c, origin) == 0)
+            allowed = origin;
+    if (allowed == NULL || strcmp(allowed, "*") != 0)
         http_set(req, "Vary", "Origin");
+    if (origin == NULL || allowed == NULL)
         return;
-    }
+    http_set(req, "Access-Control-Allow-Origin", allowed);
+    http_set(req, "Access-Control-Allow-Methods", "POST, GET, DELETE, PUT, OPTIONS, PATCH");
+    http_set(req, "Access-Control-Allow-Headers",
+             "Content-Type, Authorization, Comfy-User, Idempotency-Key, If-None-Match, Last-Event-ID, Range, "
+             "X-Comfymux-Window");
+    http_set(req, "Access-Control-Expose-Headers",
+             "Content-Disposition, Content-Range, ETag, Last-Modified, Location, Retry-After");
+    if (http_req_method(req) == HTTP_OPTIONS)
+        http_set(req, "Access-Control-Max-Age", "600");
 }
 
 /* Which methods a path has, as in Allow. */
@@ -500,6 +520,10 @@ static void on_change(void *arg, const struct runner_job_view *job, enum job_sta
 
     mux_count_change(&a->counts, job->s, from);
     mux_count_time(&a->counts, job->s, from, job->from_at);
+    recents_on_change(a->recents, job->s, from);
+    native_jobs_changed(a->jobs);
+    if (end)
+        native_jobs_ended(a->jobs, job->s->id, end->history);
     windows_on_change(a->windows, job->s);
     hub_on_change(a->hub, job, from, end);
     feed_poke(a->feed);
@@ -564,6 +588,9 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
     a->hub = hub_new(d->loop, d->clock, &hc, buf_str(&features));
     a->windows = windows_new(d->clock);
     a->feed = feed_new(d->store);
+    a->recents = recents_new();
+    a->started_mono = d->clock->mono_ms(d->clock);
+    a->jobs = native_jobs_new();
     registry_on_logs(d->registry, native_on_logs, a);
     buf_free(&features);
     return a;
@@ -572,7 +599,7 @@ struct api *api_new(const struct api_deps *d, const struct api_config *cfg)
 void api_start(struct api *a, struct runner *r)
 {
     a->runner = r;
-    hub_start(a->hub, r);
+    hub_start(a->hub, r, a->d.store);
     windows_start(a->windows, r, a->d.store);
 }
 
@@ -593,9 +620,14 @@ void api_drain(struct api *a)
     a->draining = true;
 }
 
-void api_stop(struct api *a)
+void api_disconnected(struct api *a)
 {
     a->stopped = true;
+}
+
+bool api_stop(struct api *a)
+{
+    return a->runner == NULL || hub_stop(a->hub);
 }
 
 void api_free(struct api **ap)
@@ -608,9 +640,12 @@ void api_free(struct api **ap)
     user_docs_free(a);
     probes_free(a);
     catalogue_free(a);
+    native_fleet_fini(a);
     hub_free(&a->hub);
     windows_free(&a->windows);
     feed_free(&a->feed);
+    recents_free(&a->recents);
+    native_jobs_free(&a->jobs);
     config_drop(&a->cfg);
     free(a);
     *ap = NULL;

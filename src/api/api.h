@@ -42,9 +42,11 @@ const struct runner_listener *api_listener(void); /* its arg is the struct api *
 void api_start(struct api *a, struct runner *r);
 /* From the next request on. cfg is copied, here and in api_new(). */
 void api_set_config(struct api *a, const struct api_config *cfg);
+/* The process is about to end. False: not yet, something is being written; ask again soon. */
+bool api_stop(struct api *a);
 /* No request is open any more, and none comes: what is still answered by the store and the blobs is only put away. To be
  * called before they are closed. */
-void api_stop(struct api *a);
+void api_disconnected(struct api *a);
 void api_free(struct api **a);
 /* The handler for http_server_new(). arg is the struct api. */
 void api_handle(struct http_req *req, void *arg);

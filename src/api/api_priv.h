@@ -42,6 +42,8 @@ struct api {
     struct hub *hub;
     struct windows *windows;
     struct feed *feed;
+    struct recents *recents; /* mux_recent.h */
+    int64_t started_mono;    /* ms */
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
@@ -49,7 +51,9 @@ struct api {
     struct probes *probes;                  /* file_probe.c */
     struct catalogue *catalogue;            /* catalogue.c */
     uint64_t uploads;                       /* since the start: what may be chosen as an input has changed */
-    struct shared *asked;                   /* what servers are being asked for clients (shared.h) */
+    struct fleet_known *fleet;              /* what prompts are validated against; NULL: not asked for yet */
+    struct native_jobs *jobs;
+    struct shared *asked; /* what servers are being asked for clients (shared.h) */
     bool draining;
     bool stopped; /* clients are gone: what is still answered is only put away */
 };
@@ -65,7 +69,7 @@ struct api_params {
 };
 typedef void api_route_cb(struct api *a, struct http_req *req, const struct api_params *p);
 #define API_TWIN 1u    /* served at /api<path> too, as ComfyUI does */
-#define API_CHANGES 2u /* changes state: the Origin guard applies */
+#define API_CHANGES 2u /* changes state, or lets a page listen: the Origin guard applies */
 /* Who answers, in front of many servers. */
 enum api_who {
     API_OWN,     /* we, from our own durable state */
@@ -124,6 +128,9 @@ void api_load(struct api *a, struct http_req *req, const char *id, uint32_t part
 
 /* Query value, decoded; NULL if absent. The caller frees. */
 char *api_query(const struct http_req *req, const char *key);
+
+/* May the answer be compressed? */
+bool api_takes_gzip(const struct http_req *req);
 
 bool api_any_usable(struct api *a);
 /* The feature flags that this gateway can honour everywhere: GET /features, and the answer to feature_flags. */

@@ -7,13 +7,16 @@
 #include "base/log.h"
 
 #define STATUS_SOON_MS 20 /* counts that change together are told together */
+#define STATUS_OTHERS_MS 400
 #define BEAT_MS 3000
+#define KEPT_OVERHEAD 200 /* bytes that one kept message costs beside its own, about */
 #define SILENT_MS 9000 /* a client that hears nothing for 10 s connects anew (@saintno/comfyui-sdk 0.3.1) */
 
 const struct hub_config hub_config_default = {
     .sockets_max = 19000,
     .socket_bytes = 64u << 20,
     .kept_bytes = 64u << 20,
+    .kept_all = 512u << 20,
     .settle_ms = 100,
     .kept_ms = 120000,
 };
@@ -54,16 +57,24 @@ struct hub_client *client_get(struct hub *h, const char *tenant, const char *id)
     return c;
 }
 
-static void client_forget_kept(struct hub_client *c)
+void client_unkeep(struct hub *h, struct hub_client *c, struct out *o)
+{
+    c->kept_bytes -= o->frame->len + KEPT_OVERHEAD;
+    h->kept_bytes -= o->frame->len + KEPT_OVERHEAD;
+    if (o->last)
+        told_done(h, o->job);
+    out_free(o);
+}
+
+static void client_forget_kept(struct hub *h, struct hub_client *c)
 {
     list_for_each_safe(it, &c->kept)
-        out_free(list_entry(it, struct out, link));
-    c->kept_bytes = 0;
+        client_unkeep(h, c, list_entry(it, struct out, link));
 }
 
 static void client_free(struct hub *h, struct hub_client *c)
 {
-    client_forget_kept(c);
+    client_forget_kept(h, c);
     HASH_DEL(h->clients, c);
     free(c->key);
     free(c->id);
@@ -74,7 +85,7 @@ static void client_free(struct hub *h, struct hub_client *c)
 void client_drop_idle(struct hub *h, struct hub_client *c)
 {
     if (!list_empty(&c->kept) && c->kept_until <= loop_now(h->loop))
-        client_forget_kept(c);
+        client_forget_kept(h, c);
     if (list_empty(&c->sockets) && list_empty(&c->streams) && list_empty(&c->kept))
         client_free(h, c);
 }
@@ -100,32 +111,44 @@ size_t hub_remaining(struct hub *h, const char *tenant, const char *client_id)
     return c ? c->untold : 0;
 }
 
-/* The client is away: what it must not miss waits for it. */
-void client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, struct out *o)
+static void keep(struct hub *h, struct hub_client *c, struct out *o)
 {
-    size_t n = o->frame ? o->frame->len : 0;
+    c->kept_bytes += o->frame->len + KEPT_OVERHEAD;
+    h->kept_bytes += o->frame->len + KEPT_OVERHEAD;
+    list_push_back(&c->kept, &o->link);
+}
+
+static bool has_room(const struct hub *h, const struct hub_client *c, const struct out *o)
+{
+    size_t n = o->frame->len + KEPT_OVERHEAD;
+
+    return c->kept_bytes + n <= h->cfg.kept_bytes && h->kept_bytes + n <= h->cfg.kept_all;
+}
+
+/* The client is away: what it must not miss waits for it. */
+bool client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, struct out *o)
+{
+    bool wanted = c->id[0] && (o->kind == OUT_PRODUCT || o->kind == OUT_END);
 
     c->kept_until = loop_now(h->loop) + h->cfg.kept_ms;
-    if (c->id[0] == '\0' || (o->kind != OUT_PRODUCT && o->kind != OUT_END) ||
-        c->kept_bytes + n > h->cfg.kept_bytes) {
-        if (c->id[0] && o->kind == OUT_PRODUCT)
-            log_warn(LOG_S("job", s->job), LOG_S("event", "picture_not_kept"), LOG_I("bytes", n),
-                     LOG_S("reason", "too much waits for a client that is away"));
+    if (!wanted || !has_room(h, c, o)) {
+        if (wanted)
+            log_warn(LOG_S("job", s->job),
+                     LOG_S("event", o->kind == OUT_PRODUCT ? "picture_not_kept" : "end_not_kept"),
+                     LOG_I("bytes", o->frame->len),
+                     LOG_S("reason", "too much waits for clients that are away"));
         out_free(o);
-        return;
+        return false;
     }
     if (o->kind == OUT_PRODUCT && o->node &&
         o->audience != OUT_LEGACY) { /* a client tells them apart by what executes */
         struct buf b = BUF_INIT;
-        struct out *before;
 
         event_put_executing(&b, o->node, o->node, s->job);
-        before = out_text(OUT_PLAIN, &b);
-        c->kept_bytes += before->frame->len;
-        list_push_back(&c->kept, &before->link);
+        keep(h, c, out_text(OUT_PLAIN, &b));
     }
-    c->kept_bytes += n;
-    list_push_back(&c->kept, &o->link);
+    keep(h, c, o);
+    return true;
 }
 
 /* --- status --- */
@@ -136,6 +159,7 @@ void socket_status(struct hub_socket *k, bool first)
     struct out o = {.kind = OUT_PLAIN};
 
     k->told = client_remaining(k->client);
+    k->told_at = loop_now(k->hub->loop);
     event_put_status(&b, (int64_t)k->told, first ? k->sid : NULL);
     o.frame = ws_frame_new(WS_TEXT, b.data, b.len);
     socket_send(k, &o);
@@ -149,20 +173,33 @@ void status_later(struct hub *h)
         timer_set(&h->status, STATUS_SOON_MS);
 }
 
+/* What concerns others only is not told at every change: some clients read the whole queue each time. */
+static bool status_can_wait(const struct hub_socket *k)
+{
+    return !k->client->submitted && loop_now(k->hub->loop) - k->told_at < STATUS_OTHERS_MS;
+}
+
 static void on_status(void *arg)
 {
     struct hub *h = arg;
     struct hub_client *c, *tmp;
+    bool rest = false;
 
     HASH_ITER(hh, h->clients, c, tmp) {
         list_for_each_safe(it, &c->sockets) {
             struct hub_socket *k = list_entry(it, struct hub_socket, link);
 
-            if (c->status_due || k->told != client_remaining(c))
+            if (!c->status_due && k->told == client_remaining(c))
+                continue;
+            if (status_can_wait(k))
+                rest = true;
+            else
                 socket_status(k, false);
         }
         c->status_due = false;
     }
+    if (rest && !timer_is_set(&h->others))
+        timer_set(&h->others, STATUS_OTHERS_MS / 4);
 }
 
 /* Some clients take silence for a dead connection while they wait for a job. */
@@ -205,8 +242,10 @@ struct hub *hub_new(struct loop *l, struct clock *c, const struct hub_config *cf
     h->features = xstrdup(features);
     timer_init(&h->settle, l, on_settle, h);
     timer_init(&h->status, l, on_status, h);
+    timer_init(&h->others, l, on_status, h);
     timer_init(&h->beat, l, on_beat, h);
     timer_set(&h->beat, BEAT_MS);
+    told_init(h);
     return h;
 }
 
@@ -223,14 +262,18 @@ static bool adopt(const struct runner_job_view *job, void *arg)
     struct hub_stream *s = stream_add(h, job->s);
 
     s->begun = job->s->state != JOB_QUEUED;
-    s->started = s->cached = job->s->state == JOB_COLLECTING;
+    s->started = s->cached =
+        job->s->state == JOB_COLLECTING ||
+        (job->s->state == JOB_RUNNING && stream_was_told(h, job->s, h->clock->wall_ms(h->clock)));
     return true;
 }
 
-void hub_start(struct hub *h, struct runner *r)
+void hub_start(struct hub *h, struct runner *r, struct store *store)
 {
     h->runner = r;
     runner_each(r, adopt, h);
+    if (store)
+        told_start(h, store);
 }
 
 void hub_free(struct hub **hp)
@@ -241,6 +284,7 @@ void hub_free(struct hub **hp)
 
     if (h == NULL)
         return;
+    told_fini(h);
     HASH_ITER(hh, h->clients, c, tmp) {
         list_for_each_safe(it, &c->sockets) {
             struct hub_socket *k = list_entry(it, struct hub_socket, link);
@@ -260,6 +304,7 @@ void hub_free(struct hub **hp)
     expected_free_all(h);
     timer_fini(&h->settle);
     timer_fini(&h->status);
+    timer_fini(&h->others);
     timer_fini(&h->beat);
     free(h->features);
     free(h);

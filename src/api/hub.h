@@ -6,12 +6,16 @@
  *   1. Nothing of a job is sent before the answer to its POST has been flushed (hub_release).
  *   2. The first moments of a job are held back: one that ends within them is committed first and then told whole, so
  *      that every read in between is complete.
- *   3. execution_start and execution_cached are sent once per job, whatever the number of attempts.
+ *   3. execution_start and execution_cached are sent once per job, whatever the number of attempts; the former also
+ *      for a job that ends without having begun.
  *   4. The terminal event is made here, after the commit; then status, then executing{node:null}: always, always last.
+ *      A job that is taken away while it waits has no events: status alone tells of it.
  *   5. Streams of a client that has not negotiated feature flags follow each other: the next is told when the one
  *      before has ended. Until then its job stands as pending in native listings (hub_shows_pending).
  *   6. For a client without a socket the product pictures and the end are kept, at least 60 s and bounded, and told
  *      once when it connects.
+ *      The same after a start, for ends that a gateway which is gone has not told: at least once, and twice only
+ *      for those that it told within its last moments.
  *   7. Progress and JPEG previews are dropped for a socket that does not keep up; nothing else is, until the socket's
  *      bound is reached: then it is closed and told when it comes back.
  *
@@ -28,6 +32,7 @@ struct hub_config {
     unsigned sockets_max;
     size_t socket_bytes; /* queued for one socket before it is closed: 64 MiB */
     size_t kept_bytes;   /* kept for one client that is away: 64 MiB */
+    size_t kept_all;     /* and for all of them: 512 MiB */
     int64_t settle_ms;   /* how long a job's first events are held: 100 */
     int64_t kept_ms;     /* how long a client that is away is remembered: 120 s */
 };
@@ -38,9 +43,13 @@ extern const struct hub_config hub_config_default;
 struct hub *hub_new(struct loop *l, struct clock *c, const struct hub_config *cfg, const char *features);
 /* sockets_max counts for sockets that come afterwards (nobody is thrown out), features for the next one that asks. */
 void hub_set_limits(struct hub *h, unsigned sockets_max, const char *features);
+/* The process is about to end: what has been told is written down once more. To be called again until it is true; that
+ * it is not written, because the store cannot, does not hold the end up. */
+bool hub_stop(struct hub *h);
 void hub_free(struct hub **h); /* sockets are closed with 1001 */
-/* The runner has loaded what is unfinished: from now on its jobs are known here. */
-void hub_start(struct hub *h, struct runner *r);
+/* The runner has loaded what is unfinished: from now on its jobs are known here. What ended shortly before and was not
+ * told is read from the store, which outlives the hub's last call (NULL: it is not), and told to whom it concerns. */
+void hub_start(struct hub *h, struct runner *r, struct store *store);
 
 /* An upgrade request on /ws; client_id NULL or "": one is made up. Answers it in every case. */
 void hub_accept(struct hub *h, struct http_req *req, const char *tenant, const char *client_id);

@@ -5,6 +5,7 @@
 #include "api/hub.h"
 #include "base/hash.h"
 #include "base/list.h"
+#include "base/strset.h"
 #include "comfy/events.h"
 
 /* What may become of a message that cannot be sent at once. */
@@ -16,14 +17,15 @@ enum out_kind {
     OUT_END,      /* the terminal event, and executing{null}: kept likewise */
     OUT_STATUS    /* made when it is sent: counts are the caller's at that moment */
 };
-/* A preview has two forms: which one a socket gets is what it has negotiated. */
-enum out_audience { OUT_ALL, OUT_METADATA, OUT_LEGACY };
+/* A preview has two forms, and so has a text: which one a socket gets is what it has negotiated. */
+enum out_audience { OUT_ALL, OUT_METADATA, OUT_LEGACY, OUT_TEXT_METADATA, OUT_TEXT_LEGACY };
 struct out {
     struct list link;
     enum out_kind kind;
     enum out_audience audience;
     enum event_kind event; /* PROGRESS: of which type */
     char *node;            /* PREVIEW, PRODUCT */
+    char job[UUID_SIZE];   /* the last: whose; else "" */
     bool last;             /* nothing of the job follows */
     struct bytes *frame;   /* encoded; NULL for STATUS */
 };
@@ -56,10 +58,12 @@ struct hub_socket {
     struct hub_client *client;
     struct ws *ws;
     char *sid;
-    bool greeted;  /* its first JSON object has been seen */
-    bool flags;    /* it has negotiated feature flags */
-    bool metadata; /* supports_preview_metadata: true */
-    size_t told;   /* queue_remaining as last told */
+    bool greeted;       /* its first JSON object has been seen */
+    bool flags;         /* it has negotiated feature flags */
+    bool metadata;      /* supports_preview_metadata: true */
+    bool text_metadata; /* supports_progress_text_metadata: true */
+    size_t told;        /* queue_remaining as last told */
+    int64_t told_at;    /* mono ms */
     int64_t sent_at;
 };
 
@@ -75,11 +79,26 @@ struct hub_stream {
     int64_t open_at; /* mono ms: not before; 0: nothing has happened yet */
     bool held;       /* the answer to its POST is not out */
     bool begun, serial, started, cached, ended, told; /* told: the terminal event went out */
-    char *executing;                                  /* node */
-    struct bytes *progress_state;                     /* the latest, encoded */
-    char **announced;                                 /* nodes whose executed was told */
-    size_t n_announced;
+    bool overflowed;                                  /* some of it was left out */
+    bool
+        past; /* it ended before the start: its client may know that already, so it is never shown as pending */
+    char *executing;              /* node */
+    struct bytes *progress_state; /* the latest, encoded */
+    struct strset announced;      /* nodes whose executed was told */
     UT_hash_handle hh;
+};
+
+/* What of ended jobs has been told, and what is owed (hub_told.c). */
+struct owed;
+struct hub_told {
+    struct store *store; /* NULL: nothing is kept */
+    struct owed *owed;
+    int64_t after; /* entries of the log up to here have been looked at */
+    bool ready;    /* what was owed before the start is known */
+    bool changed;  /* the document does not say what is so */
+    bool busy, again;
+    enum { STOP_NOT, STOP_ASKED, STOP_DONE } stop;
+    struct timer mark;
 };
 
 struct hub {
@@ -92,7 +111,9 @@ struct hub {
     struct hub_client *clients;
     struct hub_stream *streams;
     unsigned sockets;
-    struct timer settle, status, beat;
+    struct timer settle, status, others, beat;
+    struct hub_told told;
+    size_t kept_bytes;         /* of all clients */
     struct expected *expected; /* jobs whose POST is under way */
 };
 
@@ -100,7 +121,9 @@ struct hub {
 struct hub_client *client_get(struct hub *h, const char *tenant, const char *id);
 void client_drop_idle(struct hub *h, struct hub_client *c);
 size_t client_remaining(const struct hub_client *c);
-void client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, struct out *o);
+/* False: it is lost for its client. */
+bool client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, struct out *o);
+void client_unkeep(struct hub *h, struct hub_client *c, struct out *o); /* it has been told, or is given up */
 void socket_status(struct hub_socket *k, bool first);
 void status_later(struct hub *h);
 
@@ -111,10 +134,26 @@ void streams_pump(struct hub *h, struct hub_client *c);
 void stream_free(struct hub *h, struct hub_stream *s);
 void stream_catch_up(struct hub_socket *k); /* a new socket: what runs now */
 
+bool stream_is_open(struct hub *h, const char *job);
+/* The end of a job that ended before the gateway was started. */
+void stream_tell_ended(struct hub *h, const struct job_record *rec);
+/* One that was on a server for so long before this moment (wall ms): the gateway before this one has told how it began, as
+ * far as anybody can know. */
+bool stream_was_told(const struct hub *h, const struct job_summary *j, int64_t until);
+
 struct out *out_text(enum out_kind kind, struct buf *text); /* empties text */
 struct out *out_binary(enum out_kind kind, const void *p, size_t n);
 void out_free(struct out *o);
 void expected_free_all(struct hub *h);
+
+/* hub_told.c */
+void told_init(struct hub *h);
+void told_start(struct hub *h, struct store *store);
+void told_fini(struct hub *h);
+/* A job has ended, and its client, which has a name, is to be told. */
+void told_owe(struct hub *h, const char *job);
+/* It has been told, or there is nobody to tell. */
+void told_done(struct hub *h, const char *job);
 
 /* hub_socket.c */
 /* Unless it is too far behind: then what may be dropped is, and else it is closed. */

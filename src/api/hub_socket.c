@@ -6,6 +6,7 @@
 #include "base/json.h"
 #include "base/log.h"
 #include "base/uuid.h"
+#include "comfy/splice.h"
 
 #define BEHIND_BYTES                                                                                         \
     (256u << 10) /* queued for one socket: from here on progress and previews are left out  \
@@ -26,13 +27,25 @@ void socket_free(struct hub_socket *k)
     free(k);
 }
 
+static bool is_for(const struct hub_socket *k, enum out_audience a)
+{
+    switch (a) {
+    case OUT_METADATA: return k->metadata;
+    case OUT_LEGACY: return !k->metadata;
+    case OUT_TEXT_METADATA: return k->text_metadata;
+    case OUT_TEXT_LEGACY: return !k->text_metadata;
+    case OUT_ALL: break;
+    }
+    return true;
+}
+
 void socket_send(struct hub_socket *k, const struct out *o)
 {
     struct bytes *f = o->frame;
     size_t queued = ws_queued(k->ws);
     bool passing = o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW;
 
-    if (o->audience == (k->metadata ? OUT_LEGACY : OUT_METADATA) || (passing && queued > BEHIND_BYTES))
+    if (!is_for(k, o->audience) || (passing && queued > BEHIND_BYTES))
         return;
     if (queued + f->len > k->hub->cfg.socket_bytes) {
         ws_close(k->ws, 1013, "too far behind");
@@ -40,6 +53,23 @@ void socket_send(struct hub_socket *k, const struct out *o)
     }
     k->sent_at = loop_now(k->hub->loop);
     ws_send_frame(k->ws, f);
+}
+
+/* What we support; and that texts name their prompt, to one who has said that it can read them so: newer frontends go by
+ * this flag of the server's alone. */
+static void put_flags(struct hub_socket *k, struct buf *b)
+{
+    const char *ours = k->hub->features;
+    struct json whole = {ours, strlen(ours)};
+    struct edits ed = EDITS_INIT;
+    struct buf flags = BUF_INIT;
+
+    if (k->text_metadata)
+        edits_add_member(&ed, whole, "supports_progress_text_metadata", "true", 4);
+    edits_put(&ed, &flags, whole);
+    event_put_feature_flags(b, (struct json){flags.data, flags.len});
+    edits_fini(&ed);
+    buf_free(&flags);
 }
 
 /* The first text that is a JSON object may be feature_flags; later ones and everything else are ignored, as a
@@ -61,7 +91,8 @@ static void on_message(struct ws *w, enum ws_type type, const char *data, size_t
     flags = json_get(whole, "data");
     k->flags = json_type(flags) == JSON_OBJECT;
     k->metadata = json_is_true(json_get(flags, "supports_preview_metadata"));
-    event_put_feature_flags(&b, (struct json){k->hub->features, strlen(k->hub->features)});
+    k->text_metadata = json_is_true(json_get(flags, "supports_progress_text_metadata"));
+    put_flags(k, &b);
     o.frame = ws_frame_new(WS_TEXT, b.data, b.len);
     socket_send(k, &o);
     bytes_unref(o.frame);
@@ -94,9 +125,8 @@ static void deliver_kept(struct hub_socket *k)
         struct out *o = list_entry(it, struct out, link);
 
         socket_send(k, o);
-        out_free(o);
+        client_unkeep(k->hub, c, o);
     }
-    c->kept_bytes = 0;
 }
 
 void hub_accept(struct hub *h, struct http_req *req, const char *tenant, const char *client_id)

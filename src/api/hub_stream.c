@@ -4,10 +4,13 @@
 
 #include "api/hub_priv.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "base/plant.h"
 #include "comfy/history.h"
 
-#define WAITING_BYTES (1u << 20) /* of one job, for a client that is not told yet */
+#define WAITING_BYTES (1u << 20)   /* of one job, for a client that is not told yet */
+#define STREAM_BYTES (64u << 20)   /* and in all, but for its end */
+#define ANNOUNCED_BYTES (4u << 20) /* of memory, for one job's nodes; `executed` of others may come twice */
 
 /* --- messages --- */
 
@@ -132,9 +135,7 @@ void stream_free(struct hub *h, struct hub_stream *s)
     HASH_DEL(h->streams, s);
     bytes_unref(s->progress_state);
     free(s->executing);
-    for (size_t i = 0; i < s->n_announced; i++)
-        free(s->announced[i]);
-    free(s->announced);
+    strset_clear(&s->announced);
     free(s);
 }
 
@@ -186,7 +187,8 @@ static void tell(struct hub *h, struct hub_stream *s, struct out *o)
     if (o->kind == OUT_END && !last)
         mark_told(h, s); /* before the status that follows it */
     if (list_empty(&c->sockets)) {
-        client_keep(h, c, s, o);
+        if (!client_keep(h, c, s, o) && last)
+            told_done(h, s->job);
     } else {
         list_for_each_safe(it, &c->sockets) {
             struct hub_socket *k = list_entry(it, struct hub_socket, link);
@@ -197,6 +199,8 @@ static void tell(struct hub *h, struct hub_stream *s, struct out *o)
                 socket_send(k, o);
         }
         out_free(o);
+        if (last)
+            told_done(h, s->job);
     }
 }
 
@@ -220,7 +224,7 @@ void streams_pump(struct hub *h, struct hub_client *c)
 
             last = o->last;
             list_remove(&o->link);
-            s->queued -= o->frame ? o->frame->len : 0;
+            s->queued -= o->frame ? o->frame->len + sizeof(*o) : 0;
             tell(h, s, o);
         }
         if (last)
@@ -240,17 +244,36 @@ static void drop_older(struct hub_stream *s, const struct out *o)
         if (old->kind == o->kind && old->audience == o->audience &&
             ((o->kind == OUT_PROGRESS && old->event == o->event) ||
              (o->kind == OUT_PREVIEW && strcmp(old->node ? old->node : "", o->node ? o->node : "") == 0))) {
-            s->queued -= old->frame->len;
+            s->queued -= old->frame->len + sizeof(*old);
             out_free(old);
         }
     }
+}
+
+/* What is left out of a stream that waits too long for its turn is lost on the socket; what was made is stored all the
+ * same, and the end is told. */
+static bool fits(struct hub_stream *s, const struct out *o)
+{
+    size_t n = o->frame ? o->frame->len + sizeof(*o) : 0;
+
+    if (o->kind == OUT_END || o->kind == OUT_STATUS || s->queued + n <= STREAM_BYTES)
+        return true;
+    if (!s->overflowed)
+        log_warn(LOG_S("job", s->job), LOG_S("event", "events_not_kept"), LOG_I("bytes", s->queued),
+                 LOG_S("reason", "too much waits until its client has been told of another job"));
+    s->overflowed = true;
+    return false;
 }
 
 static void enqueue(struct hub_stream *s, struct out *o)
 {
     if ((o->kind == OUT_PROGRESS || o->kind == OUT_PREVIEW) && s->queued > WAITING_BYTES)
         drop_older(s, o);
-    s->queued += o->frame ? o->frame->len : 0;
+    if (!fits(s, o)) {
+        out_free(o);
+        return;
+    }
+    s->queued += o->frame ? o->frame->len + sizeof(*o) : 0;
     list_push_back(&s->queue, &o->link);
 }
 
@@ -303,12 +326,20 @@ void stream_catch_up(struct hub_socket *k)
     buf_free(&b);
 }
 
+bool stream_is_open(struct hub *h, const char *job)
+{
+    struct hub_stream *s;
+
+    HASH_FIND_STR(h->streams, job, s);
+    return s != NULL;
+}
+
 bool hub_shows_pending(struct hub *h, const char *job)
 {
     struct hub_stream *s;
 
     HASH_FIND_STR(h->streams, job, s);
-    return s && s->begun && s->serial && !is_first(s);
+    return s && s->begun && s->serial && !s->past && !is_first(s);
 }
 
 void hub_each_ended(struct hub *h, const char *tenant,
@@ -329,20 +360,6 @@ void hub_each_ended(struct hub *h, const char *tenant,
 }
 
 /* --- from the server's words to the client's --- */
-
-static void announce(struct hub_stream *s, const char *node)
-{
-    s->announced = xrealloc(s->announced, (s->n_announced + 1) * sizeof(char *));
-    s->announced[s->n_announced++] = xstrdup(node);
-}
-
-static bool announced(const struct hub_stream *s, const char *node)
-{
-    for (size_t i = 0; i < s->n_announced; i++)
-        if (strcmp(s->announced[i], node) == 0)
-            return true;
-    return false;
-}
 
 struct renaming {
     struct runner *r;
@@ -414,7 +431,7 @@ void hub_on_event(struct hub *h, const struct runner_job_view *job, const char *
     case EVENT_EXECUTING: set_executing(s, ev.node); break;
     case EVENT_EXECUTED:
         node = json_strdup(ev.node);
-        announce(s, node ? node : "");
+        strset_add(&s->announced, node ? node : "", ANNOUNCED_BYTES);
         free(node);
         put_executed(h, &b, job->s, &ev);
         break;
@@ -435,39 +452,69 @@ void hub_on_event(struct hub *h, const struct runner_job_view *job, const char *
     stream_push(h, s, o);
 }
 
+static struct out *preview(const struct hub_stream *s, const struct frame *f, struct buf *b)
+{
+    struct out *o = out_binary(frame_is_product(f) ? OUT_PRODUCT : OUT_PREVIEW, b->data, b->len);
+
+    o->node = xstrdup_null(s->executing);
+    buf_clear(b);
+    return o;
+}
+
+static void push_text(struct hub *h, struct hub_stream *s, const struct frame *f, const void *data, size_t n)
+{
+    struct buf b = BUF_INIT;
+    struct out *o;
+
+    frame_put_text_of_prompt(&b, f, s->job);
+    o = out_binary(OUT_PLAIN, b.data, b.len);
+    o->audience = OUT_TEXT_METADATA;
+    stream_push(h, s, o);
+    o = out_binary(OUT_PLAIN, data, n);
+    o->audience = OUT_TEXT_LEGACY;
+    stream_push(h, s, o);
+    buf_free(&b);
+}
+
+static void push_preview_with_metadata(struct hub *h, struct hub_stream *s, const struct frame *f,
+                                       const void *data, size_t n)
+{
+    struct out *o, *legacy;
+    struct buf b = BUF_INIT;
+
+    if (json_str_eq(json_get(f->meta, "prompt_id"), s->job))
+        buf_put(&b, data, n);
+    else
+        frame_put_with_prompt_id(&b, f, s->job);
+    o = preview(s, f, &b);
+    o->audience = OUT_METADATA;
+    frame_put_legacy(&b, f);
+    legacy = preview(s, f, &b);
+    legacy->audience = OUT_LEGACY;
+    buf_free(&b);
+    stream_push(h, s, o);
+    s->after_tick = legacy;
+}
+
 void hub_on_frame(struct hub *h, const struct runner_job_view *job, const void *data, size_t n)
 {
     struct hub_stream *s = stream_of(h, job->s);
     struct buf b = BUF_INIT;
-    struct out *o, *legacy = NULL;
     struct frame f;
 
     if (frame_parse(data, n, &f, NULL) < 0)
         return;
     if (f.type == FRAME_IMAGE_META) {
-        if (json_str_eq(json_get(f.meta, "prompt_id"), job->s->id))
-            buf_put(&b, data, n);
-        else
-            frame_put_with_prompt_id(&b, &f, job->s->id);
-        o = out_binary(OUT_PREVIEW, b.data, b.len);
-        buf_clear(&b);
-        frame_put_legacy(&b, &f);
-        legacy = out_binary(OUT_PREVIEW, b.data, b.len);
-        o->audience = OUT_METADATA;
-        legacy->audience = OUT_LEGACY;
+        push_preview_with_metadata(h, s, &f, data, n);
+    } else if (f.type == FRAME_TEXT) {
+        push_text(h, s, &f, data, n);
+    } else if (f.type == FRAME_IMAGE) {
+        buf_put(&b, data, n);
+        stream_push(h, s, preview(s, &f, &b));
+        buf_free(&b);
     } else {
-        o = out_binary(f.type == FRAME_IMAGE ? OUT_PREVIEW : OUT_PLAIN, data, n);
+        stream_push(h, s, out_binary(OUT_PLAIN, data, n));
     }
-    if (frame_is_product(&f))
-        o->kind = OUT_PRODUCT;
-    o->node = xstrdup_null(s->executing);
-    if (legacy) {
-        legacy->kind = o->kind;
-        legacy->node = xstrdup_null(s->executing);
-    }
-    buf_free(&b);
-    stream_push(h, s, o);
-    s->after_tick = legacy;
 }
 
 /* --- the end --- */
@@ -531,6 +578,20 @@ static void put_interrupted(struct buf *b, const struct hub_stream *s, const str
     free(type);
 }
 
+/* Every end has one beginning, as in history: a client may take the end of what never began for another one's (the Krita
+ * plugin does, and loses a
+ * job that begins twice). */
+static void tell_start(struct hub *h, struct hub_stream *s, const struct job_summary *j)
+{
+    struct buf b = BUF_INIT;
+
+    if (s->started)
+        return;
+    event_put_start(&b, j->id, j->started_at ? j->started_at : j->finished_at);
+    stream_push(h, s, out_text(OUT_PLAIN, &b));
+    s->started = true;
+}
+
 /* What its socket did not carry, because it dropped, is said now: there are clients that take results from
  * `executed` alone. history has the names as clients see them. */
 static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_summary *j,
@@ -540,11 +601,6 @@ static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_su
     struct buf b = BUF_INIT;
     struct json_iter it;
 
-    if (!s->started) {
-        event_put_start(&b, j->id, j->started_at);
-        stream_push(h, s, out_text(OUT_PLAIN, &b));
-        s->started = true;
-    }
     if (!s->cached) {
         event_put_cached(&b, (struct json){0}, j->id, j->started_at);
         stream_push(h, s, out_text(OUT_PLAIN, &b));
@@ -556,7 +612,7 @@ static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_su
     while (json_next(&it, &node, &output)) {
         char *id = json_strdup(node);
 
-        if (id && !announced(s, id)) {
+        if (id && !strset_has(&s->announced, id)) {
             event_put_executed(&b, id, id, output, j->id);
             stream_push(h, s, out_text(OUT_PLAIN, &b));
         }
@@ -564,46 +620,58 @@ static void tell_missed(struct hub *h, struct hub_stream *s, const struct job_su
     }
 }
 
+/* Taken away while it waited, as far as its client knows: nothing but status tells of it, as on a stock server. Its
+ * executing{null} would make the official frontend forget the job that runs. */
+static bool goes_unsaid(const struct hub_stream *s, const struct job_summary *j, enum job_state from)
+{
+    return j->state == JOB_CANCELED &&
+           ((from == JOB_QUEUED && !s->started) || (s->begun && s->serial && !is_first(s)));
+}
+
+static void push_status(struct hub_stream *s)
+{
+    struct out *o = xcalloc(1, sizeof(*o));
+
+    list_init(&o->link);
+    o->kind = OUT_STATUS;
+    stream_add_out(s, o);
+}
+
 static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_job_view *job,
                        enum job_state from, const struct runner_end *end)
 {
     const struct job_summary *j = job->s;
+    struct hub_client *c = s->client;
     struct buf b = BUF_INIT;
     struct out *o;
 
-    if (j->state == JOB_CANCELED && s->begun && s->serial && !is_first(s)) {
-        stream_free(h,
-                    s); /* it still waits, as far as its client knows: as for a deleted one, status tells */
+    if (goes_unsaid(s, j, from)) {
+        told_done(h, j->id);
+        stream_free(h, s);
+        streams_pump(h, c);
         return;
     }
+    if (c->id[0])
+        told_owe(h, j->id);
+    tell_start(h, s, j);
     if (j->state == JOB_SUCCEEDED) {
         tell_missed(h, s, j, end->history);
         event_put_success(&b, j->id, j->finished_at);
     } else if (j->state != JOB_CANCELED) {
         put_error(&b, j, end->error);
-    } else if (from != JOB_QUEUED) {
+    } else {
         put_interrupted(&b, s, j, end->history);
     }
     stream_begin(h, s);
-    if (b.len) {
-        o = out_text(OUT_END, &b);
-    } else { /* canceled while it waited: as on a stock server nothing but status tells of it */
-        o = xcalloc(1, sizeof(*o));
-        list_init(&o->link);
-        o->kind = OUT_STATUS;
-        mark_told(h, s);
-    }
-    stream_add_out(s, o);
-    o = xcalloc(1, sizeof(*o));
-    list_init(&o->link);
-    o->kind = OUT_STATUS;
-    stream_add_out(s, o);
+    stream_add_out(s, out_text(OUT_END, &b));
+    push_status(s);
     if (PLANTED(LAST_WORD_LOST) && j->state == JOB_FAILED)
         event_put_status(&b, 0, NULL);
     else
         event_put_executing(&b, NULL, NULL, j->id);
     o = out_text(OUT_END, &b);
     o->last = true;
+    memcpy(o->job, j->id, UUID_SIZE);
     stream_add_out(s, o);
     s->ended = true;
     streams_pump(h, s->client);
@@ -618,4 +686,20 @@ void hub_on_change(struct hub *h, const struct runner_job_view *job, enum job_st
     status_later(h);
     if (end)
         stream_end(h, s, job, from, end);
+}
+
+bool stream_was_told(const struct hub *h, const struct job_summary *j, int64_t until)
+{
+    return j->started_at && until - j->started_at > 2 * h->cfg.settle_ms;
+}
+
+void stream_tell_ended(struct hub *h, const struct job_record *rec)
+{
+    const struct runner_job_view v = {.s = &rec->s};
+    const struct runner_end end = {.error = &rec->error, .history = rec->history};
+    struct hub_stream *s = stream_add(h, &rec->s);
+
+    s->past = true;
+    s->started = s->cached = stream_was_told(h, &rec->s, rec->s.finished_at);
+    stream_end(h, s, &v, JOB_RUNNING, &end);
 }

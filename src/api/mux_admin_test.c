@@ -4,6 +4,8 @@
 #include "api/windows.h"
 
 #define SERVERS "/mux/v1/servers"
+#define NO_STATS                                                                                             \
+    "\"stats\": {\"successes\": 0, \"failures\": 0, \"fences\": 0, \"restarts\": 0, \"questions\": 0}"
 
 /* --- servers --- */
 
@@ -15,13 +17,22 @@ static void test_servers(void **state)
     rig_submit(g, ID(2)); /* waits */
     assert_int_equal(GET(g, SERVERS), 200);
     assert_string_equal(
-        g->body, "{\"servers\": [{\"name\": \"gpu0\", \"url\": \"http://10.0.0.5:8188\", \"state\": \"up\", "
-                 "\"reason\": null, \"depth\": 1, \"tags\": [\"big\"], \"running\": [\"" ID(
-                     1) "\"], \"queue\": 3, "
-                        "\"version\": \"0.3.64\", \"nodes\": 700}, {\"name\": \"gpu1\", \"url\": "
-                        "\"http://10.0.0.6:8188\", \"state\": \"down\", \"reason\": \"connection refused\", "
-                        "\"depth\": 2, "
-                        "\"tags\": [], \"running\": [], \"queue\": null, \"version\": null, \"nodes\": 0}]}");
+        g->body,
+        "{\"servers\": [{\"name\": \"gpu0\", \"url\": \"http://10.0.0.5:8188\", \"state\": \"up\", "
+        "\"reason\": null, \"depth\": 1, \"tags\": [\"big\"], \"running\": [\"" ID(
+            1) "\"], \"jobs\": [{\"id\": \"" ID(1) "\", \"state\": \"dispatching\", \"progress\": "
+                                                   "{\"value\": 0, \"max\": 0, \"node\": null}, "
+                                                   "\"started_at\": null}], \"queue\": 3, "
+                                                   "\"version\": \"0.3.64\", \"nodes\": 700, \"last_seen\": "
+                                                   "1699999999960, " NO_STATS
+                                                   ", \"recent\": null}, {\"name\": \"gpu1\", \"url\": "
+                                                   "\"http://10.0.0.6:8188\", \"state\": \"down\", "
+                                                   "\"reason\": \"connection refused\", "
+                                                   "\"depth\": 2, "
+                                                   "\"tags\": [], \"running\": [], \"jobs\": [], \"queue\": "
+                                                   "null, \"version\": null, "
+                                                   "\"nodes\": 0, \"last_seen\": null, " NO_STATS
+                                                   ", \"recent\": null}]}");
     g->reg.n = 0;
     assert_int_equal(GET(g, SERVERS), 200);
     assert_string_equal(g->body, "{\"servers\": []}");
@@ -57,6 +68,30 @@ static void test_servers_add(void **state)
     g->reg.why = NULL;
     ask(g, "POST", SERVERS, "{\"url\": \"http://a:1\"}");
     assert_error(g, 503, "storage_failed");
+}
+
+/* A page shows what is wrong beside the field that it is about: its name comes first. */
+static void test_servers_add_says(void **state)
+{
+    static const struct {
+        const char *body, *begins;
+    } cases[] = {{"{}", "url "},
+                 {"{\"url\": 5}", "url "},
+                 {"{\"url\": \"gpu:8188\"}", "url: "},
+                 {"{\"url\": \"http://a\", \"name\": \"a b\"}", "name "},
+                 {"{\"url\": \"http://a\", \"name\": 3}", "name "},
+                 {"{\"url\": \"http://a\", \"depth\": 0}", "depth "},
+                 {"{\"url\": \"http://a\", \"tags\": [1]}", "tags "},
+                 {"{\"url\": \"http://a\", \"tag\": 1}", "unknown key \\\"tag\\\""},
+                 {"nonsense", "the body is not JSON: "},
+                 {"5", "the body is not a JSON object"}};
+    struct rig *g = *state;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        ask(g, "POST", SERVERS, cases[i].body);
+        assert_error(g, 400, "bad_request");
+        assert_memory_equal(at(g, "error.message"), cases[i].begins, strlen(cases[i].begins));
+    }
 }
 
 static void test_servers_add_bad(void **state)
@@ -567,6 +602,7 @@ int main(void)
         T(servers),
         T(servers_add),
         T(servers_add_bad),
+        T(servers_add_says),
         T(servers_change),
         T(windows),
         CLOSED(windows_restart),

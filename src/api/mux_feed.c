@@ -19,6 +19,8 @@ struct feed {
     struct store *store;
     struct list streams;
     size_t n_streams;
+    size_t n_live;       /* those that the tail is read for */
+    size_t n_failed;     /* those whose read failed: they read again when something is committed */
     int64_t last;        /* the tail has brought everything up to here */
     bool reading, again; /* the tail is; something was committed since */
 };
@@ -41,6 +43,18 @@ void feed_free(struct feed **f)
 size_t feed_streams(const struct feed *f)
 {
     return f->n_streams;
+}
+
+static void set_state(struct feed_stream *s, enum feed_state state)
+{
+    s->feed->n_live += (state == FEED_LIVE) - (s->state == FEED_LIVE);
+    s->state = state;
+}
+
+static void set_failed(struct feed_stream *s, bool failed)
+{
+    s->feed->n_failed += failed - s->failed;
+    s->failed = failed;
 }
 
 static bool wants(const struct feed_stream *s, const struct store_logged *e)
@@ -66,7 +80,7 @@ static void read_on(struct feed_stream *s)
 
 static void wait_or_read(struct feed_stream *s)
 {
-    s->state = s->reader->has_room(s) ? FEED_READING : FEED_WAITING;
+    set_state(s, s->reader->has_room(s) ? FEED_READING : FEED_WAITING);
     if (s->state == FEED_READING)
         read_on(s);
 }
@@ -76,7 +90,7 @@ static void find_place(struct feed_stream *s, int64_t oldest, int64_t newest)
 {
     bool whole = s->after == 0 || (s->after >= oldest - 1 && s->after <= newest);
 
-    s->state = FEED_READING;
+    set_state(s, FEED_READING);
     if (s->after == FEED_NOW) {
         s->after = newest;
     } else if (!whole) {
@@ -91,17 +105,14 @@ static void caught_up(struct feed_stream *s, int64_t newest)
 {
     struct feed *f = s->feed;
     int64_t seen = s->after > newest ? s->after : newest;
-    bool alone = !f->reading;
 
-    list_for_each(it, &f->streams)
-        alone &= list_entry(it, struct feed_stream, link)->state != FEED_LIVE;
-    if (alone && seen > f->last)
+    if (f->n_live == 0 && !f->reading && seen > f->last)
         f->last = seen; /* nobody was there for whom the tail would have read */
     if (f->last > seen) {
         read_on(s);
         return;
     }
-    s->state = FEED_LIVE;
+    set_state(s, FEED_LIVE);
     if (s->reader->on_caught_up(s))
         feed_poke(f);
 }
@@ -118,7 +129,8 @@ static void on_read(enum store_status st, const struct store_logged *e, size_t n
     s->read = NULL;
     if (st != STORE_OK) { /* read again when something is committed */
         if (s->state == FEED_READING)
-            s->state = FEED_WAITING;
+            set_state(s, FEED_WAITING);
+        set_failed(s, true);
         return;
     }
     if (s->state == FEED_BEGINNING) {
@@ -141,6 +153,7 @@ void feed_open(struct feed *f, struct feed_stream *s, int64_t after)
     s->feed = f;
     s->after = after;
     s->state = FEED_BEGINNING;
+    s->failed = false;
     list_push_back(&f->streams, &s->link);
     f->n_streams++;
     read_on(s);
@@ -150,8 +163,9 @@ void feed_go_on(struct feed_stream *s)
 {
     if (s->read)
         return;
+    set_failed(s, false);
     if (s->state == FEED_WAITING)
-        s->state = FEED_READING;
+        set_state(s, FEED_READING);
     if (s->state != FEED_LIVE)
         read_on(s);
 }
@@ -161,6 +175,8 @@ void feed_close(struct feed_stream *s)
     if (s->read)
         s->read->s = NULL;
     s->read = NULL;
+    set_failed(s, false);
+    set_state(s, FEED_WAITING);
     list_remove(&s->link);
     s->feed->n_streams--;
 }
@@ -176,7 +192,7 @@ static void tell(struct feed *f, const struct store_logged *e)
         if (s->state != FEED_LIVE || !wants(s, e))
             continue;
         if (!s->reader->has_room(s)) {
-            s->state = FEED_WAITING; /* it reads for itself once its client has taken what there is */
+            set_state(s, FEED_WAITING); /* it reads for itself once its client has taken what there is */
             continue;
         }
         if (s->reader->on_entry(s, e))
@@ -203,20 +219,23 @@ static void on_tail(enum store_status st, const struct store_logged *e, size_t n
     }
 }
 
-void feed_poke(struct feed *f)
+static void read_failed_again(struct feed *f)
 {
-    bool live = false;
-
     list_for_each(it, &f->streams) {
         struct feed_stream *s = list_entry(it, struct feed_stream, link);
 
-        live |= s->state == FEED_LIVE;
-        if (s->state != FEED_LIVE && s->reader->has_room(s))
+        if (s->failed && s->reader->has_room(s))
             feed_go_on(s);
     }
+}
+
+void feed_poke(struct feed *f)
+{
+    if (f->n_failed)
+        read_failed_again(f);
     if (f->reading) {
         f->again = true;
-    } else if (live) {
+    } else if (f->n_live) {
         f->reading = true;
         store_events(f->store, f->last, NULL, READ_ROWS, on_tail, f);
     }

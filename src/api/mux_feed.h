@@ -41,6 +41,7 @@ struct feed_stream {
     int64_t after;       /* id of the last entry that it has had */
     enum feed_state { FEED_BEGINNING, FEED_READING, FEED_WAITING, FEED_LIVE } state;
     struct feed_read *read; /* under way */
+    bool failed;            /* the last one; it is read again when something is committed */
 };
 
 struct feed *feed_new(struct store *s);

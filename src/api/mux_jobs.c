@@ -1,13 +1,10 @@
-/* /mux/v1/jobs: the table of jobs, one job, taking it away, its files. */
+/* /mux/v1/jobs/{id}: one job, taking it away, its files. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/mux.h"
 #include "api/picture.h"
-
-#define LIST_DEFAULT 100
-#define LIST_MAX 1000
 
 /* --- one job --- */
 
@@ -58,137 +55,6 @@ static void on_one(struct api *a, struct http_req *req, struct job_record **rec,
 void mux_get_job(struct api *a, struct http_req *req, const struct api_params *p)
 {
     mux_load(a, req, p->v[0], JOB_PART_RECORD, on_one, NULL);
-}
-
-/* --- many --- */
-
-/* A whole number from 1 to max in decimal digits, nothing else. */
-static bool parse_count(const char *s, int64_t max, int64_t *out)
-{
-    *out = 0;
-    for (; *s >= '0' && *s <= '9'; s++) {
-        if (*out > (INT64_MAX - 9) / 10)
-            return false;
-        *out = *out * 10 + (*s - '0');
-    }
-    return *s == '\0' && *out >= 1 && *out <= max;
-}
-
-/* "queued,running" -> bits; false for a name that is no state. An empty text is every state. */
-static bool parse_states(char *s, uint32_t *out)
-{
-    char *save, *name;
-    int state;
-
-    *out = 0;
-    for (name = strtok_r(s, ",", &save); name; name = strtok_r(NULL, ",", &save)) {
-        state = job_state_parse(name);
-        if (state < 0)
-            return false;
-        *out |= JOB_STATE_BIT((unsigned)state);
-    }
-    return true;
-}
-
-struct list_query {
-    char *state, *client_id, *window_id, *server, *limit, *after;
-};
-
-static void query_fini(struct list_query *q)
-{
-    free(q->state);
-    free(q->client_id);
-    free(q->window_id);
-    free(q->server);
-    free(q->limit);
-    free(q->after);
-}
-
-/* An empty value is as good as none: pages build such queries from empty fields. */
-static char *query_text(const struct http_req *req, const char *key)
-{
-    char *s = api_query(req, key);
-
-    if (s && s[0] == '\0') {
-        free(s);
-        return NULL;
-    }
-    return s;
-}
-
-/* NULL, or what is wrong with it. */
-static const char *query_take(const struct http_req *req, struct list_query *q, struct store_filter *f)
-{
-    int64_t limit = LIST_DEFAULT;
-
-    q->state = query_text(req, "state");
-    q->client_id = query_text(req, "client_id");
-    q->window_id = query_text(req, "window_id");
-    q->server = query_text(req, "server");
-    q->limit = query_text(req, "limit");
-    q->after = query_text(req, "after");
-    if (q->state && !parse_states(q->state, &f->states))
-        return "state is a list, parted by commas, of queued dispatching running collecting succeeded failed "
-               "canceled expired";
-    if (q->limit && !parse_count(q->limit, LIST_MAX, &limit))
-        return "limit is a whole number from 1 to 1000";
-    if (q->after && !parse_count(q->after, INT64_MAX, &f->after))
-        return "after is what an earlier answer gave as next";
-    f->client_id = q->client_id;
-    f->window_id = q->window_id;
-    f->server = q->server;
-    f->limit = (int)limit;
-    return NULL;
-}
-
-static void put_page(struct api *a, const struct store_list *l, struct buf *b)
-{
-    struct fleet_server v[MUX_SERVERS];
-    size_t n = fleet_servers(registry_fleet(a->d.registry), v, MUX_SERVERS);
-
-    char next[24];
-    struct jsonw w;
-
-    snprintf(next, sizeof(next), "%lld", (long long)l->next);
-    jsonw_init(&w, b);
-    jsonw_obj(&w);
-    jsonw_key(&w, "jobs");
-    jsonw_arr(&w);
-    for (size_t i = 0; i < l->n; i++)
-        mux_put_record(&w, l->rows[i], v, n < MUX_SERVERS ? n : MUX_SERVERS, a->runner);
-    jsonw_arr_end(&w);
-    jsonw_kstr(&w, "next", l->next ? next : NULL);
-    jsonw_obj_end(&w);
-}
-
-static void on_list(struct store_list *l, void *arg)
-{
-    struct api_wait *w = arg;
-    struct api *a = w->a;
-    struct http_req *req = api_wait_end(w);
-    struct buf b = BUF_INIT;
-
-    if (req && l->status == STORE_OK) {
-        put_page(a, l, &b);
-        api_reply_json(req, 200, &b);
-    } else if (req) {
-        api_error(req, 500, "internal", "the store could not be read", NULL);
-    }
-    store_list_free(l);
-}
-
-void mux_get_jobs(struct api *a, struct http_req *req, const struct api_params *p)
-{
-    struct store_filter f = {.tenant = api_tenant(a, req), .parts = JOB_PART_RECORD};
-    struct list_query q = {NULL};
-    const char *fault = query_take(req, &q, &f);
-
-    (void)p;
-    if (fault)
-        api_error(req, 400, "bad_request", fault, NULL);
-    else
-        store_list(a->d.store, &f, on_list, api_wait_new(a, req));
-    query_fini(&q);
 }
 
 /* --- cancel --- */
@@ -357,7 +223,7 @@ static void get_output(struct api *a, struct http_req *req, const struct api_par
 {
     int64_t n = 0;
 
-    if (strcmp(p->v[1], "0") != 0 && !parse_count(p->v[1], INT32_MAX / WHICH - 1, &n))
+    if (strcmp(p->v[1], "0") != 0 && !mux_count_parse(p->v[1], INT32_MAX / WHICH - 1, &n))
         api_error(req, 404, "not_found", "an output's number is a whole number from 0", NULL);
     else
         mux_load(a, req, p->v[0], JOB_PART_OUTPUTS, on_job_of_output,
@@ -371,11 +237,11 @@ void mux_get_output(struct api *a, struct http_req *req, const struct api_params
 
 void mux_get_thumb(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    char *text = query_text(req, "size");
+    char *text = mux_query(req, "size");
     int64_t size = THUMB_DEFAULT;
     size_t step = 1;
 
-    if (text && !parse_count(text, INT64_MAX, &size)) {
+    if (text && !mux_count_parse(text, INT64_MAX, &size)) {
         api_error(req, 400, "bad_request", "size is a whole number of pixels", NULL);
     } else {
         while (step < ARRAY_LEN(thumb_sizes) && thumb_sizes[step - 1] < size)

@@ -8,7 +8,7 @@
 
 /* --- pieces --- */
 
-static void put_time(struct jsonw *w, const char *key, int64_t ms)
+void mux_put_time(struct jsonw *w, const char *key, int64_t ms)
 {
     jsonw_key(w, key);
     if (ms)
@@ -50,8 +50,8 @@ static void put_attempts(struct jsonw *w, const struct job_record *rec)
 
         jsonw_obj(w);
         jsonw_kstr(w, "server", t->server);
-        put_time(w, "started_at", t->started_at);
-        put_time(w, "ended_at", t->ended_at);
+        mux_put_time(w, "started_at", t->started_at);
+        mux_put_time(w, "ended_at", t->ended_at);
         jsonw_key(w, "error");
         if (t->code == JOB_OK) {
             jsonw_null(w);
@@ -66,18 +66,34 @@ static void put_attempts(struct jsonw *w, const struct job_record *rec)
     jsonw_arr_end(w);
 }
 
+void mux_put_progress(struct jsonw *w, const struct runner_job_view *v)
+{
+    jsonw_key(w, "progress");
+    jsonw_obj(w);
+    jsonw_kint(w, "value", v->progress_value);
+    jsonw_kint(w, "max", v->progress_max);
+    jsonw_kstr(w, "node", v->progress_node ? v->progress_node : v->executing);
+    jsonw_obj_end(w);
+}
+
 static void put_progress(struct jsonw *w, struct runner *r, const char *id)
 {
     struct runner_job_view v = {0};
 
     if (r == NULL || !runner_find(r, id, &v))
         v = (struct runner_job_view){0};
-    jsonw_key(w, "progress");
-    jsonw_obj(w);
-    jsonw_kint(w, "value", v.progress_value);
-    jsonw_kint(w, "max", v.progress_max);
-    jsonw_kstr(w, "node", v.progress_node ? v.progress_node : v.executing);
-    jsonw_obj_end(w);
+    mux_put_progress(w, &v);
+}
+
+static void put_position(struct jsonw *w, struct runner *r, const struct job_summary *s)
+{
+    int place = r && s->state == JOB_QUEUED ? runner_queue_position(r, s->id) : -1;
+
+    jsonw_key(w, "queue_position");
+    if (place >= 0)
+        jsonw_int(w, place);
+    else
+        jsonw_null(w);
 }
 
 void mux_put_outputs(struct jsonw *w, const struct job_record *rec)
@@ -135,7 +151,6 @@ void mux_put_record(struct jsonw *w, const struct job_record *rec, const struct 
                     size_t n_servers, struct runner *r)
 {
     const struct job_summary *s = &rec->s;
-    int place = r && s->state == JOB_QUEUED ? runner_queue_position(r, s->id) : -1;
 
     jsonw_obj(w);
     jsonw_kstr(w, "id", s->id);
@@ -143,24 +158,80 @@ void mux_put_record(struct jsonw *w, const struct job_record *rec, const struct 
     put_server(w, s->server, servers, n_servers);
     jsonw_kstr(w, "window_id", s->window_id);
     jsonw_kstr(w, "client_id", s->client_id);
-    put_time(w, "registered_at", s->created_at);
+    mux_put_time(w, "registered_at", s->created_at);
     jsonw_kint(w, "attempt", s->attempt);
     put_attempts(w, rec);
     put_progress(w, r, s->id);
-    jsonw_key(w, "queue_position");
-    if (place >= 0)
-        jsonw_int(w, place);
-    else
-        jsonw_null(w);
+    put_position(w, r, s);
     jsonw_key(w, "outputs");
     mux_put_outputs(w, rec);
     put_error(w, &rec->error);
     put_timeline(w, rec);
-    put_time(w, "created_at", s->created_at);
-    put_time(w, "started_at", s->started_at);
-    put_time(w, "finished_at", s->finished_at);
+    mux_put_time(w, "created_at", s->created_at);
+    mux_put_time(w, "started_at", s->started_at);
+    mux_put_time(w, "finished_at", s->finished_at);
     if (rec->retry_of)
         jsonw_kstr(w, "retry_of", rec->retry_of);
+    jsonw_obj_end(w);
+}
+
+/* --- for tables --- */
+
+static void put_short_error(struct jsonw *w, const struct job_error *e)
+{
+    jsonw_key(w, "error");
+    if (e->code == JOB_OK) {
+        jsonw_null(w);
+        return;
+    }
+    jsonw_obj(w);
+    jsonw_kstr(w, "code", job_code_name(e->code));
+    jsonw_kstr(w, "message", e->message);
+    jsonw_obj_end(w);
+}
+
+static void put_few(struct jsonw *w, const struct job_record *rec)
+{
+    char url[JOB_OUTPUT_URL_MAX];
+
+    jsonw_key(w, "outputs");
+    jsonw_arr(w);
+    for (size_t i = 0; i < rec->n_outputs; i++) {
+        const struct job_output *o = &rec->outputs[i];
+
+        job_output_url(rec->s.id, o->n, url);
+        jsonw_obj(w);
+        jsonw_kint(w, "n", o->n);
+        jsonw_kstr(w, "kind", o->kind);
+        jsonw_kstr(w, "filename", o->filename);
+        jsonw_kstr(w, "url", url);
+        jsonw_kstr(w, "mime", o->mime);
+        jsonw_kint(w, "size", o->size);
+        jsonw_obj_end(w);
+    }
+    jsonw_arr_end(w);
+    jsonw_kint(w, "outputs_count", (int64_t)rec->outputs_count);
+}
+
+void mux_put_brief(struct jsonw *w, const struct job_record *rec, const struct fleet_server *servers,
+                   size_t n_servers, struct runner *r)
+{
+    const struct job_summary *s = &rec->s;
+
+    jsonw_obj(w);
+    jsonw_kstr(w, "id", s->id);
+    jsonw_kstr(w, "state", job_state_name(s->state));
+    put_server(w, s->server, servers, n_servers);
+    jsonw_kstr(w, "window_id", s->window_id);
+    jsonw_kstr(w, "client_id", s->client_id);
+    jsonw_kint(w, "attempt", s->attempt);
+    put_progress(w, r, s->id);
+    put_position(w, r, s);
+    mux_put_time(w, "created_at", s->created_at);
+    mux_put_time(w, "started_at", s->started_at);
+    mux_put_time(w, "finished_at", s->finished_at);
+    put_short_error(w, &rec->error);
+    put_few(w, rec);
     jsonw_obj_end(w);
 }
 

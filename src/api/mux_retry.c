@@ -93,6 +93,7 @@ static void give(struct api *a, struct http_req *req, struct job_record **old)
     struct store_submit in = {.tenant = o->s.tenant,
                               .client_id = o->s.client_id,
                               .window_id = o->s.window_id,
+                              .workflow_id = o->s.workflow_id,
                               .retry_of = o->s.id,
                               .need = o->s.need,
                               .graph = o->graph,

@@ -56,6 +56,10 @@ struct registry { /* the fake */
     registry_cb *cb;
     void *cb_arg;
     char added_name[64], added_url[64];
+    struct object_view *view; /* what the servers can do; NULL: not known */
+    const char *primary;
+    struct bytes *stats; /* of gpu0 */
+    int64_t stats_ago;
 };
 
 struct rig {
@@ -268,8 +272,7 @@ struct bytes *registry_object_info(struct registry *r, const char **etag)
 
 struct object_view *registry_view(struct registry *r)
 {
-    (void)r;
-    return NULL;
+    return r->view;
 }
 
 struct object_info *registry_server_info(struct registry *r, unsigned index)
@@ -278,9 +281,26 @@ struct object_info *registry_server_info(struct registry *r, unsigned index)
     return NULL;
 }
 
-void registry_refresh(struct registry *r)
+uint64_t registry_version(const struct registry *r)
 {
     (void)r;
+    return 1;
+}
+
+void registry_drop_view(struct workers *w, struct object_view *v)
+{
+    (void)w, (void)v;
+}
+
+bool registry_refresh(struct registry *r, struct refresh *w, refresh_cb *cb, void *arg)
+{
+    (void)r, (void)w, (void)cb, (void)arg;
+    return false;
+}
+
+void registry_refresh_cancel(struct refresh *w)
+{
+    (void)w;
 }
 
 struct http_client *registry_client(struct registry *r, const char *name)
@@ -307,14 +327,19 @@ void registry_want_logs(struct registry *r, bool want)
 
 const char *registry_primary(struct registry *r)
 {
-    (void)r;
-    return NULL;
+    return r->primary;
 }
 
 struct bytes *registry_system_stats(struct registry *r, const char *name)
 {
     (void)r, (void)name;
     return NULL;
+}
+
+struct bytes *registry_last_stats(struct registry *r, const char *name, int64_t *ago)
+{
+    *ago = strcmp(name, "gpu0") == 0 ? r->stats_ago : -1;
+    return strcmp(name, "gpu0") == 0 ? r->stats : NULL;
 }
 
 /* --- life --- */
@@ -395,14 +420,16 @@ static inline void rig_servers(struct rig *g)
                                         .tags = "[\"big\"]",
                                         .version = "0.3.64",
                                         .nodes = 700,
-                                        .queue = 3};
+                                        .queue = 3,
+                                        .heard_ago = 40};
     g->reg.v[1] = (struct fleet_server){.index = 1,
                                         .name = "gpu1",
                                         .url = "http://10.0.0.6:8188",
                                         .state = FLEET_DOWN,
                                         .reason = "connection refused",
                                         .depth = 2,
-                                        .queue = -1};
+                                        .queue = -1,
+                                        .heard_ago = -1};
     g->reg.n = 2;
 }
 

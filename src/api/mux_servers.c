@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/mux.h"
+#include "api/mux_recent.h"
 #include "base/log.h"
 
 #define NAME_MAX_BYTES 64
@@ -13,7 +14,8 @@
 /* --- showing --- */
 
 struct bound {
-    const char *server, *id;
+    const char *server;
+    struct runner_job_view job; /* valid in this turn */
 };
 
 struct fleet_view {
@@ -33,7 +35,7 @@ static bool add_bound(const struct runner_job_view *job, void *arg)
         f->cap = f->cap ? 2 * f->cap : 64;
         f->jobs = xrealloc(f->jobs, f->cap * sizeof(*f->jobs));
     }
-    f->jobs[f->n_jobs++] = (struct bound){job->s->server, job->s->id};
+    f->jobs[f->n_jobs++] = (struct bound){job->s->server, *job};
     return true;
 }
 
@@ -55,8 +57,66 @@ static void view_free(struct fleet_view *f)
     free(f);
 }
 
-static void put_server(struct jsonw *w, const struct fleet_view *f, const struct fleet_server *s)
+static void put_running(struct jsonw *w, const struct fleet_view *f, const struct fleet_server *s)
 {
+    jsonw_key(w, "running");
+    jsonw_arr(w);
+    for (size_t i = 0; i < f->n_jobs; i++)
+        if (strcmp(f->jobs[i].server, s->name) == 0)
+            jsonw_str(w, f->jobs[i].job.s->id);
+    jsonw_arr_end(w);
+    jsonw_key(w, "jobs");
+    jsonw_arr(w);
+    for (size_t i = 0; i < f->n_jobs; i++) {
+        const struct job_summary *j = f->jobs[i].job.s;
+
+        if (strcmp(f->jobs[i].server, s->name) != 0)
+            continue;
+        jsonw_obj(w);
+        jsonw_kstr(w, "id", j->id);
+        jsonw_kstr(w, "state", job_state_name(j->state));
+        mux_put_progress(w, &f->jobs[i].job);
+        mux_put_time(w, "started_at", j->started_at);
+        jsonw_obj_end(w);
+    }
+    jsonw_arr_end(w);
+}
+
+static void put_stats(struct jsonw *w, const struct fleet_server *s)
+{
+    jsonw_key(w, "stats");
+    jsonw_obj(w);
+    jsonw_kint(w, "successes", (int64_t)s->good);
+    jsonw_kint(w, "failures", (int64_t)s->bad);
+    jsonw_kint(w, "fences", (int64_t)s->fences);
+    jsonw_kint(w, "restarts", (int64_t)s->restarts);
+    jsonw_kint(w, "questions", (int64_t)s->asked);
+    jsonw_obj_end(w);
+}
+
+static void put_recent(struct jsonw *w, const struct recent *r)
+{
+    jsonw_key(w, "recent");
+    if (r->jobs == 0) {
+        jsonw_null(w);
+        return;
+    }
+    jsonw_obj(w);
+    jsonw_kint(w, "jobs", r->jobs);
+    jsonw_key(w, "seconds_median");
+    jsonw_double(w, (double)r->median_ms / 1000);
+    jsonw_key(w, "seconds_mean");
+    jsonw_double(w, (double)r->mean_ms / 1000);
+    jsonw_obj_end(w);
+}
+
+/* details: all that is known, else what stands in the list. */
+static void put_server(struct api *a, struct jsonw *w, const struct fleet_view *f,
+                       const struct fleet_server *s, bool details)
+{
+    struct recent recent;
+
+    recents_of(a->recents, s->name, &recent);
     jsonw_obj(w);
     jsonw_kstr(w, "name", s->name);
     jsonw_kstr(w, "url", s->url);
@@ -64,12 +124,7 @@ static void put_server(struct jsonw *w, const struct fleet_view *f, const struct
     jsonw_kstr(w, "reason", s->reason && s->reason[0] ? s->reason : NULL);
     jsonw_kint(w, "depth", s->depth);
     jsonw_kspan(w, "tags", s->tags ? (struct json){s->tags, strlen(s->tags)} : (struct json){"[]", 2});
-    jsonw_key(w, "running");
-    jsonw_arr(w);
-    for (size_t i = 0; i < f->n_jobs; i++)
-        if (strcmp(f->jobs[i].server, s->name) == 0)
-            jsonw_str(w, f->jobs[i].id);
-    jsonw_arr_end(w);
+    put_running(w, f, s);
     jsonw_key(w, "queue");
     if (s->queue >= 0)
         jsonw_int(w, s->queue);
@@ -77,6 +132,11 @@ static void put_server(struct jsonw *w, const struct fleet_view *f, const struct
         jsonw_null(w);
     jsonw_kstr(w, "version", s->version);
     jsonw_kint(w, "nodes", s->nodes);
+    mux_put_time(w, "last_seen", s->heard_ago < 0 ? 0 : a->d.clock->wall_ms(a->d.clock) - s->heard_ago);
+    put_stats(w, s);
+    put_recent(w, &recent);
+    if (details)
+        mux_put_server_details(a, w, s);
     jsonw_obj_end(w);
 }
 
@@ -91,27 +151,32 @@ static void reply_servers(struct api *a, struct http_req *req)
     jsonw_key(&w, "servers");
     jsonw_arr(&w);
     for (size_t i = 0; i < f->n; i++)
-        put_server(&w, f, &f->v[i]);
+        put_server(a, &w, f, &f->v[i], false);
     jsonw_arr_end(&w);
     jsonw_obj_end(&w);
     view_free(f);
     api_reply_json(req, 200, &b);
 }
 
+static const struct fleet_server *view_find(const struct fleet_view *f, const char *name)
+{
+    for (size_t i = 0; i < f->n; i++)
+        if (strcmp(f->v[i].name, name) == 0)
+            return &f->v[i];
+    return NULL;
+}
+
 /* The server of that name as it is now; if it has gone again meanwhile, the list without it. */
 static void reply_server(struct api *a, struct http_req *req, int status, const char *name)
 {
     struct fleet_view *f = view_new(a);
-    const struct fleet_server *s = NULL;
+    const struct fleet_server *s = view_find(f, name);
     struct buf b = BUF_INIT;
     struct jsonw w;
 
-    for (size_t i = 0; i < f->n; i++)
-        if (strcmp(f->v[i].name, name) == 0)
-            s = &f->v[i];
     jsonw_init(&w, &b);
     if (s)
-        put_server(&w, f, s);
+        put_server(a, &w, f, s, false);
     view_free(f);
     if (s)
         api_reply_json(req, status, &b);
@@ -123,6 +188,23 @@ void mux_get_servers(struct api *a, struct http_req *req, const struct api_param
 {
     (void)p;
     reply_servers(a, req);
+}
+
+void mux_get_server(struct api *a, struct http_req *req, const struct api_params *p)
+{
+    struct fleet_view *f = view_new(a);
+    const struct fleet_server *s = view_find(f, p->v[0]);
+    struct buf b = BUF_INIT;
+    struct jsonw w;
+
+    jsonw_init(&w, &b);
+    if (s)
+        put_server(a, &w, f, s, true);
+    view_free(f);
+    if (s)
+        api_reply_json(req, 200, &b);
+    else
+        api_error(req, 404, "not_found", "there is no server of this name", NULL);
 }
 
 /* --- changing --- */
@@ -140,10 +222,10 @@ static void refuse(struct http_req *req, enum registry_end end, const char *why)
     } ends[] = {
         [REGISTRY_EXISTS] = {409, "conflict", "there is such a server already"},
         [REGISTRY_NO_SERVER] = {404, "not_found", "there is no server of this name"},
-        [REGISTRY_BUSY] =
-            {409, "conflict",
-             "this server has running jobs: drain it first, or remove it with ?force=1, which queues "
-             "them again"},
+        [REGISTRY_BUSY] = {409, "conflict",
+                           "this server has running jobs: drain it and wait for them, or remove it by force "
+                           "(?force=1), which "
+                           "queues them again"},
         [REGISTRY_BAD] = {400, "bad_request", "this server cannot be added"},
         [REGISTRY_FAILED] = {503, "storage_failed", "the change could not be stored"},
     };
@@ -167,6 +249,8 @@ static void on_changed(enum registry_end end, const char *why, void *arg)
              LOG_S("reason", end == REGISTRY_OK ? NULL
                              : why              ? why
                                                 : "refused"));
+    if (end == REGISTRY_OK && (c.what == CHANGE_REMOVE || c.what == CHANGE_ADD))
+        recents_forget(a->recents, c.name);
     if (req && end != REGISTRY_OK)
         refuse(req, end, why);
     else if (req && c.what == CHANGE_REMOVE)
@@ -228,7 +312,7 @@ static int take_url(struct new_server *s, struct err *e)
     struct http_url u;
 
     if (s->url == NULL)
-        return err_set(e, 0, "url is missing, or no text: it is such as \"http://10.0.0.5:8188\"");
+        return err_set(e, 0, "url is missing or no text: it is an address such as http://10.0.0.5:8188");
     if (http_url_parse(s->url, &u, e) < 0)
         return err_wrap(e, "url");
     if (s->name == NULL)
@@ -237,6 +321,7 @@ static int take_url(struct new_server *s, struct err *e)
     return 0;
 }
 
+/* What is wrong begins with the key that it is about: a page shows it there. */
 static int new_server_take(struct json body, struct new_server *s, struct err *e)
 {
     static const char *const keys[] = {"url", "name", "depth", "tags"};
@@ -245,7 +330,7 @@ static int new_server_take(struct json body, struct new_server *s, struct err *e
 
     s->depth = 1;
     if (json_type(body) != JSON_OBJECT)
-        return err_set(e, 0, "the body is not an object");
+        return err_set(e, 0, "the body is not a JSON object");
     while (json_next(&it, &key, &value)) {
         size_t i = 0;
 
@@ -259,17 +344,17 @@ static int new_server_take(struct json body, struct new_server *s, struct err *e
     s->name = json_strdup(json_get(body, "name"));
     value = json_get(body, "name");
     if (!json_is_null(value) && s->name == NULL)
-        return err_set(e, 0, "name is not a text");
+        return err_set(e, 0, "name is not text");
     if (take_url(s, e) < 0)
         return -1;
     if (!name_ok(s->name))
-        return err_set(e, 0, "name is 1 to 64 letters, digits and . _ : [ ] -");
+        return err_set(e, 0, "name is 1 to 64 letters, digits and . _ : [ ] -, without blanks");
     value = json_get(body, "depth");
     if (!json_is_null(value) && (!json_int(value, &s->depth) || s->depth < 1 || s->depth > DEPTH_MAX))
         return err_set(e, 0, "depth is a whole number from 1 to 64");
     value = json_get(body, "tags");
     if (!json_is_null(value) && !tags_ok(value))
-        return err_set(e, 0, "tags is a list of texts");
+        return err_set(e, 0, "tags is a list of words, such as [\"big\", \"fast\"]");
     if (!json_is_null(value))
         s->tags = xstrndup(value.p, value.n);
     return 0;

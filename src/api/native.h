@@ -22,6 +22,7 @@ api_route_cb native_get_settings, native_get_setting, native_post_settings, nati
     native_get_users, native_post_users;
 /* native_info.c */
 void native_info_fini(struct api *a);
+void native_fleet_fini(struct api *a);
 api_route_cb native_get_object_info, native_get_object_info_class, native_get_features,
     native_get_system_stats;
 /* native_routes.c */
@@ -30,6 +31,8 @@ api_route_cb native_ws;
 api_route_cb native_post_free, native_get_logs, native_get_logs_raw, native_patch_logs, native_manager;
 /* registry_logs_cb; arg is the struct api. */
 void native_on_logs(const char *server, struct json data, void *arg);
+/* native_jobs_list.c, native_jobs.c */
+api_route_cb native_get_jobs, native_get_job, native_post_job_cancel, native_post_jobs_cancel;
 /* native_models.c */
 api_route_cb native_get_model_list, native_get_model_file;
 /* native_pass.c */
@@ -45,6 +48,10 @@ bool native_is_private(const char *path);
 
 /* native_entry.c: [number, id, graph, extra_data, outputs to execute]; rec has JOB_PART_GRAPH. */
 void native_put_item(struct buf *b, const struct job_record *rec);
+/* The server's counter is an int, a client's own number a float. */
+void native_put_number(struct buf *b, const struct job_summary *s);
+/* As it was sent, with the client's own id and create_time in it. */
+void native_put_extra_data(struct buf *b, const struct job_record *rec);
 /* "<id>": {"prompt": …, "outputs": …, "status": …, "meta": …}; rec has JOB_PART_GRAPH and JOB_PART_HISTORY. */
 void native_put_entry(struct buf *b, const struct job_record *rec);
 

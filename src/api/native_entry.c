@@ -12,7 +12,7 @@ static struct json span_of(const struct bytes *b, const char *otherwise)
 }
 
 /* The server's counter is an int, a client's own number a float. */
-static void put_number(struct buf *b, const struct job_summary *s)
+void native_put_number(struct buf *b, const struct job_summary *s)
 {
     if (fabs(s->number) == (double)s->seq)
         buf_printf(b, "%lld", (long long)s->number);
@@ -21,38 +21,49 @@ static void put_number(struct buf *b, const struct job_summary *s)
 }
 
 /* extra_data as it was sent, with the client's own id and, as ComfyUI 0.3.75 has it, the time in it. */
-static void put_extra_data(struct buf *b, const struct job_record *rec)
+void native_put_extra_data(struct buf *b, const struct job_record *rec)
 {
     struct json extra = span_of(rec->extra_data, "{}"), k, v;
     struct json_iter it = json_iter(extra);
+    const char *sep = "";
+    bool timed = false;
 
     buf_putc(b, '{');
     while (json_next(&it, &k, &v)) {
-        if (json_str_eq(k, "create_time"))
+        bool time = json_str_eq(k, "create_time"); /* a client's own is replaced where it stands */
+
+        if (time && timed)
             continue;
+        timed |= time;
+        buf_puts(b, sep);
         buf_put(b, k.p, k.n);
         buf_puts(b, ": ");
-        json_put(b, v);
-        buf_puts(b, ", ");
+        if (time)
+            buf_printf(b, "%lld", (long long)rec->s.created_at);
+        else
+            json_put(b, v);
+        sep = ", ";
     }
     if (rec->s.client_id) {
-        buf_puts(b, "\"client_id\": ");
+        buf_printf(b, "%s\"client_id\": ", sep);
         json_put_str(b, rec->s.client_id);
-        buf_puts(b, ", ");
+        sep = ", ";
     }
-    buf_printf(b, "\"create_time\": %lld}", (long long)rec->s.created_at);
+    if (!timed)
+        buf_printf(b, "%s\"create_time\": %lld", sep, (long long)rec->s.created_at);
+    buf_putc(b, '}');
 }
 
 void native_put_item(struct buf *b, const struct job_record *rec)
 {
     buf_putc(b, '[');
-    put_number(b, &rec->s);
+    native_put_number(b, &rec->s);
     buf_puts(b, ", ");
     json_put_str(b, rec->s.id);
     buf_puts(b, ", ");
     json_put(b, span_of(rec->graph, "{}"));
     buf_puts(b, ", ");
-    put_extra_data(b, rec);
+    native_put_extra_data(b, rec);
     buf_puts(b, ", ");
     json_put(b, span_of(rec->targets, "[]"));
     buf_putc(b, ']');

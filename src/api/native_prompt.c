@@ -7,11 +7,13 @@
 #include "api/native.h"
 #include "base/log.h"
 #include "base/uuid.h"
+#include "comfy/charset.h"
 #include "comfy/graph.h"
 #include "comfy/object_info.h"
 #include "comfy/prompt_request.h"
 #include "comfy/validate.h"
 
+#define WORKFLOW_ID_MAX 128
 #define JUDGE_ON_LOOP (64u << 10) /* bytes; a longer prompt is judged on a worker */
 
 /* One submit on its way: the request, its parts, and what was found out about it. */
@@ -20,8 +22,10 @@ struct submit {
     struct http_req
         *req; /* NULL: the client has left; the job is kept all the same once it was given to the store */
     struct bytes *text;
-    struct work work;          /* judge(), for a long text */
-    struct fleet_known *fleet; /* NULL: no server has ever been known */
+    char *charset;      /* of the text, NULL: UTF-8 */
+    struct buf decoded; /* the text, when it came in another charset */
+    struct work work;   /* judge(), for a long text */
+    struct fleet_known *fleet;
     size_t nodes_max;
     struct prompt_request r;
     struct graph *g;
@@ -36,19 +40,24 @@ struct submit {
     char *tenant, *window;
 };
 
-/* What the fleet can do, as it was when the prompt came. Unchanged from then on, so any thread may read it. */
+/* What the fleet can do. Made anew when something has changed (native_fleet_fini()), never altered, so any thread may read
+ * it; the owners are counted on the loop thread. */
 #define SERVERS 256
 struct fleet_known {
-    struct object_view *view;
-    struct server_set among; /* the servers whose word counts: configured and known */
-    char *names[SERVERS];    /* names[i] is server i's */
+    unsigned refs;
+    uint64_t version; /* registry_version() */
+    struct workers *workers;
+    struct object_view *view; /* NULL: no server has ever been known */
+    struct server_set among;  /* the servers whose word counts: configured and known */
+    char *names[SERVERS];     /* names[i] is server i's */
 };
 
-static void fleet_known_free(struct fleet_known *f)
+static void fleet_known_unref(struct fleet_known *f)
 {
-    if (f == NULL)
+    if (f == NULL || --f->refs)
         return;
-    object_view_unref(f->view);
+    if (f->view)
+        registry_drop_view(f->workers, f->view);
     for (size_t i = 0; i < SERVERS; i++)
         free(f->names[i]);
     free(f);
@@ -62,9 +71,11 @@ static void submit_free(struct submit *s)
     graph_free(&s->g);
     if (s->validated)
         validate_result_fini(&s->v);
+    buf_free(&s->decoded);
+    free(s->charset);
     buf_free(&s->refusal);
     buf_free(&s->need);
-    fleet_known_free(s->fleet);
+    fleet_known_unref(s->fleet);
     inputs_free(&s->inputs);
     bytes_unref(s->text);
     free(s->tenant);
@@ -97,27 +108,41 @@ static void refuse(struct submit *s, int status, const char *type, const char *m
 
 /* --- what the fleet can do --- */
 
-static struct fleet_known *fleet_known(struct api *a)
+static struct fleet_known *fleet_known_new(struct api *a)
 {
     struct object_view *view = registry_view(a->d.registry);
     struct fleet_server v[SERVERS];
     size_t n = fleet_servers(registry_fleet(a->d.registry), v, SERVERS);
     struct fleet_known *f = xcalloc(1, sizeof(*f));
-    bool any = false;
 
+    f->refs = 1;
+    f->version = registry_version(a->d.registry);
+    f->workers = a->d.workers;
     for (size_t i = 0; i < n && i < SERVERS; i++) {
         f->names[v[i].index] = xstrdup(v[i].name);
-        if (v[i].known) {
+        if (v[i].known)
             server_set_add(&f->among, v[i].index);
-            any = true;
-        }
     }
-    if (view == NULL || !any) {
-        fleet_known_free(f);
-        return NULL;
-    }
-    f->view = object_view_ref(view);
+    if (view && !server_set_empty(&f->among))
+        f->view = object_view_ref(view);
     return f;
+}
+
+void native_fleet_fini(struct api *a)
+{
+    fleet_known_unref(a->fleet);
+    a->fleet = NULL;
+}
+
+/* As it is now; a reference for the caller. */
+static struct fleet_known *fleet_known(struct api *a)
+{
+    if (a->fleet && a->fleet->version != registry_version(a->d.registry))
+        native_fleet_fini(a);
+    if (a->fleet == NULL)
+        a->fleet = fleet_known_new(a);
+    a->fleet->refs++;
+    return a->fleet;
 }
 
 /* --- judging: pure, on the loop thread or on a worker --- */
@@ -134,7 +159,7 @@ static void judge_graph(struct submit *s)
     const struct fleet_known *f = s->fleet;
     struct server_set can;
 
-    if (f == NULL) {
+    if (f->view == NULL) {
         s->flags |= JOB_F_UNVALIDATED;
         return;
     }
@@ -161,9 +186,20 @@ static void hash_body(struct submit *s)
 static void judge(struct submit *s)
 {
     struct prompt_error pe = {0};
+    const char *text = s->text->data;
+    size_t n = s->text->len;
     struct err e;
 
-    if (prompt_request_parse(s->text->data, s->text->len, &s->r, &pe) < 0) {
+    if (s->charset) {
+        if (charset_to_utf8(s->charset, text, n, &s->decoded, &e) < 0) {
+            prompt_error_set(&pe, "invalid_json", "The body is not in the charset that it names", e.msg);
+            judge_refuse(s, &pe);
+            return;
+        }
+        text = buf_str(&s->decoded);
+        n = s->decoded.len;
+    }
+    if (prompt_request_parse(text, n, &s->r, &pe) < 0) {
         memset(&s->r, 0, sizeof(s->r));
         judge_refuse(s, &pe);
         return;
@@ -283,13 +319,30 @@ static void on_submitted(const struct store_submitted *res, void *arg)
                res->status == STORE_FULL ? "no space left on the device" : "the store could not write");
 }
 
+/* What the page calls the workflow that this was made from; one that is too long for a name is none. */
+static char *workflow_of(const struct submit *s)
+{
+    struct json extra;
+    char *id = NULL;
+
+    if (s->r.extra_data.len && json_check(s->r.extra_data.data, s->r.extra_data.len, NULL, &extra, NULL) == 0)
+        id = json_strdup(json_get(json_get(json_get(extra, "extra_pnginfo"), "workflow"), "id"));
+    if (id && strlen(id) > WORKFLOW_ID_MAX) {
+        free(id);
+        id = NULL;
+    }
+    return id;
+}
+
 static void give(struct submit *s)
 {
     struct json g = graph_text(s->g);
+    char *workflow = workflow_of(s);
     struct store_submit in = {.id = s->id,
                               .tenant = s->tenant,
                               .client_id = s->r.client_id && s->r.client_id[0] ? s->r.client_id : NULL,
                               .window_id = s->window ? s->window : s->r.window_id,
+                              .workflow_id = workflow,
                               .need = s->need.len ? buf_str(&s->need) : NULL,
                               .graph = bytes_new(g.p, g.n),
                               .extra_data = opt_bytes(&s->r.extra_data),
@@ -310,6 +363,7 @@ static void give(struct submit *s)
     memcpy(in.body_hash, s->body_hash, BLAKE3_LEN);
     hub_expect(s->a->hub, s->id);
     taken = runner_submit(s->a->runner, &in, on_submitted, s);
+    free(workflow);
     bytes_unref(in.graph);
     bytes_unref(in.extra_data);
     bytes_unref(in.targets);
@@ -399,6 +453,7 @@ void native_post_prompt(struct api *a, struct http_req *req, const struct api_pa
     s->a = a;
     s->req = req;
     s->tenant = xstrdup(api_tenant(a, req));
+    s->charset = charset_of(http_req_header(req, "Content-Type"));
     s->window = window && window[0] ? xstrdup(window) : NULL;
     if (window && strlen(window) > CLIENT_ID_MAX) {
         refuse(s, 400, "invalid_window_id", "X-Comfymux-Window must have at most 256 bytes", "");

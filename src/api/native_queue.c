@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "api/native.h"
+#include "api/native_jobs.h"
 
 #define LIST_MAX 10000
 
@@ -33,6 +34,7 @@ void many_end(struct native_many *m)
 
     if (--m->open)
         return;
+    native_jobs_changed(m->w->a->jobs);
     req = api_wait_end(m->w);
     if (req)
         http_reply_empty(req, 200);

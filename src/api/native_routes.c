@@ -66,7 +66,11 @@ const struct api_route native_routes[] = {
     {"GET", "/history", API_TWIN, API_OWN, native_get_history, "ended jobs, oldest first"},
     {"GET", "/history/{id}", API_TWIN, API_OWN, native_get_history_one, "one ended job"},
     {"POST", "/history", API_TWIN | API_CHANGES, API_OWN, native_post_history, "take ended jobs out of history"},
-    {"GET", "/ws", API_TWIN, API_OWN, native_ws, "events, by WebSocket"},
+    {"GET", "/api/jobs", API_TWIN, API_OWN, native_get_jobs, "jobs, newest first"},
+    {"GET", "/api/jobs/{id}", API_TWIN, API_OWN, native_get_job, "one job with its workflow and outputs"},
+    {"POST", "/api/jobs/cancel", API_TWIN | API_CHANGES, API_OWN, native_post_jobs_cancel, "cancel jobs"},
+    {"POST", "/api/jobs/{id}/cancel", API_TWIN | API_CHANGES, API_OWN, native_post_job_cancel, "cancel one job"},
+    {"GET", "/ws", API_TWIN | API_CHANGES, API_OWN, native_ws, "events, by WebSocket"},
     /* files */
     {"GET", "/view", API_TWIN, API_OWN, native_get_view, "a file by its names"},
     {"POST", "/upload/image", API_TWIN | API_CHANGES, API_OWN, native_post_upload, "store a file that jobs may read"},

@@ -8,7 +8,7 @@
 struct shared; /* a set of them is a hash, NULL when empty */
 
 /* The request joins those that wait for this key in the set, and is answered with them. What is returned is to be worked out
- * and given to shared_answer(), once, not before the next turn; NULL: somebody is at it already. */
+ * and given to shared_answer(), once; NULL: somebody is at it already. */
 struct shared *shared_join(struct shared **set, struct api *a, struct http_req *req, const char *key);
 /* Is anybody still waiting? */
 bool shared_wanted(const struct shared *s);

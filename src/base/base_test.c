@@ -16,6 +16,7 @@
 #include "base/list.h"
 #include "base/log.h"
 #include "base/rank.h"
+#include "base/strset.h"
 #include "base/utf8.h"
 #include "base/uuid.h"
 
@@ -343,12 +344,51 @@ static void test_log_json(void **state)
     log_set_sink(NULL, NULL);
 }
 
+/* A server may name as many nodes as it likes. */
+static void test_strset(void **state)
+{
+    const struct strset_item *i;
+    struct strset s = {0};
+    char name[16], *big = xcalloc(1, 5000);
+    size_t n = 0;
+
+    (void)state;
+    assert_false(strset_has(&s, "a"));
+    assert_null(strset_next(&s, NULL));
+    assert_true(strset_add(&s, "b", 4096));
+    assert_true(strset_add(&s, "a", 4096));
+    assert_true(strset_add(&s, "b", 4096));
+    assert_int_equal(s.n, 2);
+    i = strset_next(&s, NULL);
+    assert_string_equal(strset_name(i), "b");
+    i = strset_next(&s, i);
+    assert_string_equal(strset_name(i), "a");
+    assert_null(strset_next(&s, i));
+
+    memset(big, 'x', 4999);
+    assert_false(strset_add(&s, big, 4096));
+    for (int k = 0; k < 100000; k++) {
+        snprintf(name, sizeof(name), "%d", k);
+        n += strset_add(&s, name, 4096);
+    }
+    assert_in_range(n, 10, 100);
+    assert_int_equal(s.n, n + 2);
+    assert_in_range(s.bytes, 3900, 4096);
+    assert_true(strset_add(&s, "7", 4096)); /* there already */
+    assert_true(strset_has(&s, "7"));
+    assert_false(strset_has(&s, "99999"));
+    strset_clear(&s);
+    assert_false(strset_has(&s, "7"));
+    free(big);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_err),   cmocka_unit_test(test_buf),      cmocka_unit_test(test_list),
-        cmocka_unit_test(test_rank),  cmocka_unit_test(test_hash),     cmocka_unit_test(test_uuid),
-        cmocka_unit_test(test_clock), cmocka_unit_test(test_log_text), cmocka_unit_test(test_log_json),
+        cmocka_unit_test(test_err),      cmocka_unit_test(test_buf),    cmocka_unit_test(test_list),
+        cmocka_unit_test(test_rank),     cmocka_unit_test(test_strset), cmocka_unit_test(test_hash),
+        cmocka_unit_test(test_uuid),     cmocka_unit_test(test_clock),  cmocka_unit_test(test_log_text),
+        cmocka_unit_test(test_log_json),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,7 @@
 #include "base/log.h"
 
 #include <errno.h>
+#include <pthread.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
@@ -10,11 +11,15 @@
 #include "base/buf.h"
 #include "base/clock.h"
 #include "base/json.h"
+#include "base/log_ring.h"
 
 static atomic_int log_least = LOG_INFO;
 static atomic_int log_fmt = LOG_TEXT;
 static log_sink_cb *sink;
 static void *sink_arg;
+static pthread_mutex_t ring_lock = PTHREAD_MUTEX_INITIALIZER;
+static struct log_ring *ring; /* NULL: nothing is kept */
+static atomic_bool keeps;     /* there is one: to be looked at without the lock */
 
 static const char *const level_names[] = {"debug", "info", "warn", "error"};
 
@@ -41,6 +46,11 @@ int log_level_parse(const char *s)
         if (strcmp(s, level_names[i]) == 0)
             return i;
     return -1;
+}
+
+const char *log_level_name(enum log_level level)
+{
+    return level_names[level];
 }
 
 static void put_quoted(struct buf *b, const char *s, size_t n)
@@ -103,6 +113,50 @@ static void put_field(struct buf *b, const struct log_field *f, bool json)
         buf_put(b, f->text, n);
 }
 
+void log_keep(size_t bytes)
+{
+    struct clock *clk = clock_system();
+
+    pthread_mutex_lock(&ring_lock);
+    log_ring_free(&ring);
+    if (bytes)
+        ring = log_ring_new(bytes, clk->wall_ms(clk));
+    atomic_store(&keeps, ring != NULL);
+    pthread_mutex_unlock(&ring_lock);
+}
+
+int64_t log_kept(const char *job, log_kept_cb *cb, void *arg)
+{
+    int64_t since = INT64_MAX;
+
+    pthread_mutex_lock(&ring_lock);
+    if (ring)
+        since = log_ring_each(ring, job, cb, arg);
+    pthread_mutex_unlock(&ring_lock);
+    return since;
+}
+
+static bool is_about_job(const struct log_field *f, size_t n)
+{
+    return n > 0 && f[0].kind == 's' && f[0].text && strcmp(f[0].key, "job") == 0;
+}
+
+static void keep(int64_t ms, enum log_level level, const struct log_field *f, size_t n)
+{
+    struct log_kept line = {.at = ms, .level = level};
+    struct buf b = BUF_INIT;
+
+    for (size_t i = 1; i < n; i++)
+        put_field(&b, &f[i], false); /* each with a blank in front */
+    line.text = buf_str(&b) + (b.len > 0);
+    line.n = b.len - (b.len > 0);
+    pthread_mutex_lock(&ring_lock);
+    if (ring)
+        log_ring_put(ring, f[0].text, &line);
+    pthread_mutex_unlock(&ring_lock);
+    buf_free(&b);
+}
+
 void log_write(enum log_level level, const struct log_field *f, size_t n)
 {
     struct clock *clk = clock_system();
@@ -120,6 +174,8 @@ void log_write(enum log_level level, const struct log_field *f, size_t n)
     for (size_t i = 0; i < n; i++)
         put_field(&b, &f[i], json);
     buf_puts(&b, json ? "}\n" : "\n");
+    if (atomic_load_explicit(&keeps, memory_order_relaxed) && is_about_job(f, n))
+        keep(ms, level, f, n);
     if (sink)
         sink(sink_arg, level, b.data, b.len);
     else

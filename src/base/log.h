@@ -34,6 +34,22 @@ typedef void log_sink_cb(void *arg, enum log_level level, const char *line, size
 void log_setup(enum log_level least, enum log_format format);
 void log_set_sink(log_sink_cb *cb, void *arg);
 bool log_wants(enum log_level level);
+/* What was said about jobs lately: lines of which the first field is a job (LOG_S("job", id)) are kept in memory too, the latest
+ * of all jobs together in at most `bytes`; 0, as at the start: none, and what was kept goes. */
+void log_keep(size_t bytes);
+struct log_kept {
+    int64_t at; /* wall ms */
+    enum log_level level;
+    const char
+        *text; /* without time, level and job: "state=running server=gpu1"; whatever bytes a peer sent */
+    size_t n;
+};
+/* Must not log. */
+typedef void log_kept_cb(void *arg, const struct log_kept *line);
+/* The lines about this job, oldest first. Returns the wall ms from which on nothing that was logged about any job is missing;
+ * INT64_MAX while none are kept. */
+int64_t log_kept(const char *job, log_kept_cb *cb, void *arg);
+const char *log_level_name(enum log_level level);
 /* "debug" "info" "warn" "error"; -1 for anything else. */
 int log_level_parse(const char *s);
 void log_write(enum log_level level, const struct log_field *f, size_t n);

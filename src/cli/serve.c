@@ -7,6 +7,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
+#include "api/page.h"
 #include "base/log.h"
 #include "cli/cli.h"
 #include "cli/opts.h"
@@ -14,6 +15,7 @@
 #include "store/store_sqlite.h"
 
 #define WORKERS 2
+#define LOG_KEPT ((size_t)512 << 10) /* bytes of lines about jobs, for pages that ask */
 
 /* --- signals --- */
 
@@ -35,10 +37,12 @@ static void stop_when_done(void *arg)
 {
     struct serve *s = arg;
 
-    if (may_stop(s))
-        loop_stop(s->loop);
-    else
+    if (!may_stop(s))
         timer_set(&s->drained, 50);
+    else if (!api_stop(s->api))
+        timer_set(&s->drained, 5);
+    else
+        loop_stop(s->loop);
 }
 
 static void on_term(int signo, void *arg)
@@ -212,6 +216,8 @@ static int serve_listen(struct serve *s, struct err *e)
         log_warn(LOG_S("event", "open_to_the_network"), LOG_S("address", listener_addr(ln)),
                  LOG_S("reason", "there are no access keys: everyone who reaches this address may use it"));
     printf("comfymux listens on http://%s\n", listener_addr(ln));
+    if (page_files[0].name)
+        printf("Its page is http://%s/mux/\n", listener_addr(ln));
     fflush(stdout);
     return loop_signal(s->loop, SIGTERM, on_term, s, e) < 0 ||
                    loop_signal(s->loop, SIGINT, on_term, s, e) < 0 ||
@@ -220,12 +226,21 @@ static int serve_listen(struct serve *s, struct err *e)
                : 0;
 }
 
+/* For tests and for whoever looks for what holds up the loop. */
+static void watch_loop(struct loop *l)
+{
+    const char *ms = getenv("COMFYMUX_MAX_TURN_MS");
+
+    if (ms)
+        loop_watch(l, strtol(ms, NULL, 10));
+}
+
 /* Clients first; then nothing is decided any more, and everybody who was asked answers; then memory. */
 static void serve_close(struct serve *s)
 {
     http_server_free(&s->http);
     if (s->api)
-        api_stop(s->api);
+        api_disconnected(s->api);
     images_free(&s->images);
     if (s->runner)
         runner_stop(s->runner);
@@ -242,6 +257,8 @@ static void serve_close(struct serve *s)
     }
     runner_free(&s->runner);
     vault_close(&s->vault);
+    if (s->workers)
+        workers_settle(s->workers); /* files that were being looked at: who asked may look at the api */
     api_free(&s->api);
     if (s->workers)
         workers_free(&s->workers);
@@ -286,10 +303,12 @@ static int serve_run(const struct serve_flags *f)
     }
     raise_descriptors();
     log_setup((enum log_level)s.cfg.log.level, (enum log_format)s.cfg.log.format);
+    log_keep(LOG_KEPT);
     if (serve_open(&s, &e) < 0 || serve_listen(&s, &e) < 0) {
         cli_error("serve", "%s", e.msg);
         s.status = CLI_FAILED;
     } else {
+        watch_loop(s.loop);
         registry_start(s.registry, on_fleet_ready, &s);
         loop_run(s.loop);
         log_info(LOG_S("event", "stopped"));

@@ -67,6 +67,8 @@ static void read_data(struct event *ev)
         if ((ev->kind == EVENT_EXECUTION_ERROR || ev->kind == EVENT_EXECUTION_INTERRUPTED) &&
             json_str_eq(k, "node_id"))
             ev->node = v;
+        if (ev->kind == EVENT_NOTIFICATION && json_str_eq(k, "id"))
+            ev->prompt_id = v;
     }
     ev->prompt_id = string_or_none(ev->prompt_id);
     ev->sid = string_or_none(ev->sid);
@@ -454,6 +456,17 @@ void frame_put_legacy(struct buf *out, const struct frame *f)
 {
     assert(f->type == FRAME_IMAGE_META);
     frame_put_image(out, f->image == FRAME_PNG ? FRAME_PNG : FRAME_JPEG, f->body, f->body_n);
+}
+
+void frame_put_text_of_prompt(struct buf *out, const struct frame *f, const char *prompt_id)
+{
+    assert(f->type == FRAME_TEXT);
+    buf_put_u32be(out, FRAME_TEXT);
+    buf_put_u32be(out, (uint32_t)strlen(prompt_id));
+    buf_puts(out, prompt_id);
+    buf_put_u32be(out, (uint32_t)f->node_n);
+    buf_put(out, f->node, f->node_n);
+    buf_put(out, f->body, f->body_n);
 }
 
 void frame_put_with_prompt_id(struct buf *out, const struct frame *f, const char *prompt_id)

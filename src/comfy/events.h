@@ -36,7 +36,7 @@ const char *event_kind_name(enum event_kind k);
 struct event {
     enum event_kind kind;
     struct json whole, type, data;
-    struct json prompt_id;    /* a string, or none */
+    struct json prompt_id;    /* a string, or none; notification has it as "id" */
     struct json node;         /* a string; null at the end of a prompt; execution_error's node_id */
     struct json display_node; /* executing, executed */
     struct json value, max;   /* progress */
@@ -135,6 +135,9 @@ void frame_put_image_meta(struct buf *out, const struct frame_meta *m, enum fram
                           const void *image, size_t n);
 /* A type 4 frame as type 1, for clients that did not ask for metadata: the image's bytes unchanged. */
 void frame_put_legacy(struct buf *out, const struct frame *f);
+/* A type 3 frame as those have it that ask for it (supports_progress_text_metadata): u32 n, n bytes of prompt id before
+ * the rest. */
+void frame_put_text_of_prompt(struct buf *out, const struct frame *f, const char *prompt_id);
 /* A type 4 frame with another prompt id in its metadata. */
 void frame_put_with_prompt_id(struct buf *out, const struct frame *f, const char *prompt_id);
 

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "comfy/splice.h"
 
@@ -29,6 +30,28 @@ static void read_node(struct graph *g, struct graph_node *n)
     n->class_type = str_pool_get(&g->pool, n->class_span);
 }
 
+/* What Python's `"class_type" not in node` takes, and finds true: for ComfyUI a list or string is a node without a class,
+ * and anything else that is no object breaks it. */
+static bool lacks_class(struct json node)
+{
+    struct json_iter it = json_iter(node);
+    struct buf s = BUF_INIT;
+    struct json v;
+    bool has = false;
+
+    if (json_type(node) == JSON_STRING) {
+        json_str(node, &s);
+        has = memmem(buf_str(&s), s.len, "class_type", 10) != NULL;
+        buf_free(&s);
+        return !has;
+    }
+    if (json_type(node) != JSON_ARRAY)
+        return false;
+    while (!has && json_next(&it, NULL, &v))
+        has = json_str_eq(v, "class_type");
+    return !has;
+}
+
 static int read_nodes(struct graph *g, size_t max_nodes, struct err *e)
 {
     struct json_iter it = json_iter(g->text);
@@ -38,7 +61,7 @@ static int read_nodes(struct graph *g, size_t max_nodes, struct err *e)
         struct str id = str_pool_get(&g->pool, k);
         size_t i;
 
-        if (json_type(v) != JSON_OBJECT)
+        if (json_type(v) != JSON_OBJECT && !lacks_class(v))
             return err_set(e, EINVAL, "node %.*s is not an object", id.n > 64 ? 64 : (int)id.n, id.p);
         i = str_index_add(&g->ids, id, NULL);
         if (i == max_nodes)
@@ -50,7 +73,8 @@ static int read_nodes(struct graph *g, size_t max_nodes, struct err *e)
         if (i == g->n)
             g->n++;
         g->nodes[i] = (struct graph_node){.id = id, .key = k, .whole = v};
-        read_node(g, &g->nodes[i]);
+        if (json_type(v) == JSON_OBJECT)
+            read_node(g, &g->nodes[i]);
     }
     return 0;
 }

@@ -15,7 +15,7 @@ struct graph_node {
     struct str id;          /* opaque: expanded subgraphs use ids such as 5.0.0.1 */
     struct str class_type;  /* none when missing or not a string: see class_span */
     struct str title;       /* _meta.title, or none */
-    struct json key, whole; /* the id as written; the node's object */
+    struct json key, whole; /* the id as written; the node */
     struct json class_span; /* whatever stands under class_type; none if nothing does */
     struct json inputs;     /* whatever stands under inputs; usable when an object */
 };
@@ -23,7 +23,8 @@ struct graph_node {
 struct graph;
 /* prompt: a span of a checked text that outlives the graph. Fails (EINVAL) when it is not an object of
  * objects or has more than max_nodes (0: GRAPH_NODES_MAX) nodes (E2BIG). A node without class_type or inputs
- * is let in: what to say of it is the validator's. Of equal ids the last one counts, at the place of the
+ * is let in: what to say of it is the validator's; and for ComfyUI a list or a string is such a node, unless "class_type"
+ * is in it. Of equal ids the last one counts, at the place of the
  * first, as in a Python dict. */
 struct graph *graph_new(struct json prompt, size_t max_nodes, struct err *e) MUST_CHECK;
 void graph_free(struct graph **g);

@@ -23,8 +23,14 @@ static struct graph *make(const char *text)
 
 static void test_shape(void **state)
 {
-    static const char *const bad[] = {
-        "[]", "null", "5", "\"x\"", "{\"1\": 5}", "{\"1\": \"class_type\"}", "{\"1\": []}", "{\"1\": null}"};
+    static const char *const bad[] = {"[]",
+                                      "null",
+                                      "5",
+                                      "\"x\"",
+                                      "{\"1\": 5}",
+                                      "{\"1\": \"a class_type\"}",
+                                      "{\"1\": [0, \"class_type\"]}",
+                                      "{\"1\": null}"};
     struct graph *g;
     struct err e;
 
@@ -46,6 +52,14 @@ static void test_shape(void **state)
     assert_null(graph_at(g, 2)->inputs.p);
     assert_int_equal(graph_find(g, (struct str){"a.0.1", 5}), 2);
     assert_int_equal(graph_find(g, (struct str){"a.0", 3}), STR_NOWHERE);
+    graph_free(&g);
+    g = make(
+        "{\"1\":[], \"2\":[\"inputs\", {}], \"3\":\"x\", \"4\":{}}"); /* nodes without a class, as in Python */
+    assert_int_equal(graph_size(g), 4);
+    for (size_t i = 0; i < 4; i++) {
+        assert_null(graph_at(g, i)->class_span.p);
+        assert_null(graph_at(g, i)->inputs.p);
+    }
     graph_free(&g);
     assert_null(g);
     graph_free(&g);

@@ -64,6 +64,7 @@ static void read_values(struct object_class *c, struct object_input *in)
 
     in->only_strings = true;
     while (json_next(&it, NULL, &v)) {
+        in->n_values++;
         if (json_type(v) == JSON_STRING)
             str_index_add(&in->strings, str_pool_get(&c->pool, v), NULL);
         else
@@ -126,6 +127,7 @@ static struct object_class *class_new(struct json key, struct json text)
     struct object_class *c = xcalloc(1, sizeof(*c));
     struct json_iter it;
     struct json k, v, input = {NULL, 0};
+    int v3_keys = 0;
 
     atomic_init(&c->refs, 1);
     /* The name and the text in one piece: "name" {...} */
@@ -135,6 +137,8 @@ static struct object_class *class_new(struct json key, struct json text)
     c->name = str_pool_get(&c->pool, (struct json){c->bytes->data, key.n});
     c->text = (struct json){c->bytes->data + key.n, text.n};
     for (it = json_iter(c->text); json_next(&it, &k, &v);) {
+        v3_keys +=
+            json_str_eq(k, "deprecated") || json_str_eq(k, "experimental") || json_str_eq(k, "api_node");
         if (json_str_eq(k, "input"))
             input = v;
         else if (json_str_eq(k, "output"))
@@ -150,6 +154,7 @@ static struct object_class *class_new(struct json key, struct json text)
     }
     read_inputs(c, json_get(input, "required"), true);
     read_inputs(c, json_get(input, "optional"), false);
+    c->v3 = v3_keys == 3; /* the older form says only what it has to say */
     c->own = str_is(c->module, "nodes") || str_starts(c->module, "comfy_extras.");
     return c;
 }

@@ -30,6 +30,7 @@ struct object_input {
     bool multiselect;
     bool upload;        /* a file chooser (image_upload, audio_upload ...): its values are the input folder */
     struct json values; /* a combo's choices, a list; none if not known */
+    size_t n_values;
     struct str_index strings; /* those of them that are strings */
     bool only_strings;        /* all of them are */
 };
@@ -42,6 +43,7 @@ struct object_class {
     struct str module, display_name;
     bool output_node, api_node;
     bool own;                    /* ComfyUI's: python_module is nodes or comfy_extras.* */
+    bool v3;                     /* written in the newer form: its RETURN_TYPES are a list, not a tuple */
     struct object_input *inputs; /* required ones first, then optional; hidden ones are not here */
     size_t n_inputs;
     struct str_index input_names; /* number = index in inputs */

@@ -177,6 +177,53 @@ static void test_view(void **state)
     object_view_unref(v);
 }
 
+#define COMBO_CLASS(input) "{\"C\": {\"input\": {\"required\": {\"c\": " input "}}}}"
+
+static void united(const char *const *inputs, size_t n, const char *want)
+{
+    struct object_info *infos[4] = {NULL};
+    struct object_view *v;
+    struct buf b = BUF_INIT;
+
+    for (size_t i = 0; i < n; i++) {
+        char text[256];
+
+        snprintf(text, sizeof(text), COMBO_CLASS("%s"), inputs[i]);
+        infos[i] = load(text, NULL, 0);
+    }
+    v = object_view_new(infos, n);
+    object_view_put_class(&b, v, s("C"), NULL, NULL);
+    if (!strstr(b.data, want))
+        fail_msg("%s\n  is not in %s", want, b.data);
+    buf_free(&b);
+    object_view_unref(v);
+    for (size_t i = 0; i < n; i++)
+        object_info_unref(infos[i]);
+}
+
+/* Both ways of writing a list, and both in one fleet: the first server's way has everybody's choices. */
+static void test_united(void **state)
+{
+    static const char *const v3[] = {"[\"COMBO\", {\"options\": [\"a\"], \"x\": 1}]",
+                                     "[\"COMBO\", {\"options\": [\"b\", \"a\"]}]"};
+    static const char *const old_first[] = {"[[\"a\"]]", "[\"COMBO\", {\"options\": [\"b\"]}]",
+                                            "[[\"c\", \"b\"], {}]"};
+    static const char *const new_first[] = {"[\"COMBO\", {\"options\": []}]", "[[\"a\"]]"};
+    static const char *const numbers[] = {"[[1, \"1\"]]", "[[2, 1.0, true]]", "[[2, 3, \"1\"]]"};
+    static const char *const remote[] = {
+        "[\"COMBO\", {\"remote\": {\"route\": \"/a\"}, \"options\": [\"a\"]}]",
+        "[\"COMBO\", {\"remote\": {\"route\": \"/a\"}, \"options\": [\"b\"]}]"};
+    static const char *const no_list[] = {"[\"COMBO\", {}]", "[[\"a\"]]"};
+
+    (void)state;
+    united(v3, 2, "[\"COMBO\", {\"options\": [\"a\", \"b\"], \"x\": 1}]");
+    united(old_first, 3, "\"c\": [[\"a\", \"b\", \"c\"]]");
+    united(new_first, 2, "[\"COMBO\", {\"options\": [\"a\"]}]");
+    united(numbers, 3, "[[1, \"1\", 2, 3]]");
+    united(remote, 2, "\"options\": [\"a\"]}");
+    united(no_list, 2, "[\"COMBO\", {}]");
+}
+
 static void fits(const struct object_view *v, const char *graph, uint64_t can, size_t closest, size_t lacks)
 {
     struct err e;
@@ -351,9 +398,9 @@ static void test_recordings(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_class),      cmocka_unit_test(test_bad_bodies), cmocka_unit_test(test_sharing),
-        cmocka_unit_test(test_view),       cmocka_unit_test(test_fit),        cmocka_unit_test(test_needs),
-        cmocka_unit_test(test_recordings),
+        cmocka_unit_test(test_class), cmocka_unit_test(test_bad_bodies), cmocka_unit_test(test_sharing),
+        cmocka_unit_test(test_view),  cmocka_unit_test(test_united),     cmocka_unit_test(test_fit),
+        cmocka_unit_test(test_needs), cmocka_unit_test(test_recordings),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

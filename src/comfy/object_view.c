@@ -138,6 +138,18 @@ struct server_set object_entry_value_servers(const struct object_entry *e, struc
 
 /* ---- the merged body ---------------------------------------------------------------------------------- */
 
+/* Has a variant before the nth this choice? */
+static bool earlier_has(const struct object_entry *e, size_t n, struct str input, struct json value)
+{
+    for (size_t i = 0; i < n; i++) {
+        const struct object_input *in = object_class_input(e->v[i].c, input);
+
+        if (in && in->combo && object_input_has(in, value))
+            return true;
+    }
+    return false;
+}
+
 /* The first variant's choices, then what the others add, in their order. False when they add nothing. */
 static bool put_united(struct buf *list, const struct object_entry *e, const struct object_input *base)
 {
@@ -156,11 +168,10 @@ static bool put_united(struct buf *list, const struct object_entry *e, const str
         for (it = json_iter(in->values); json_next(&it, NULL, &v);) {
             bool added = true;
 
-            /* What is no string is told apart by its text, which cannot be a string's: it has no quotes. */
             if (json_type(v) == JSON_STRING)
                 str_index_add(&seen, str_pool_get(&pool, v), &added);
-            else if (i > 0)
-                added = !object_input_has(base, v);
+            else
+                added = !earlier_has(e, i, base->name, v);
             if (!added)
                 continue;
             if (any)

@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 void prompt_error_fini(struct prompt_error *e)
 {
@@ -16,7 +17,30 @@ int prompt_error_set(struct prompt_error *e, const char *type, const char *messa
     prompt_error_fini(e);
     snprintf(e->type, sizeof(e->type), "%s", type);
     e->message = xstrdup(message);
+    e->message_n = strlen(message);
     e->details = xstrdup(details);
+    e->details_n = strlen(details);
+    return -1;
+}
+
+static char *copy_of(const struct buf *b)
+{
+    char *s = xmalloc(b->len + 1);
+
+    memcpy(s, buf_str(b), b->len);
+    s[b->len] = '\0';
+    return s;
+}
+
+int prompt_error_set_bufs(struct prompt_error *e, const char *type, const struct buf *message,
+                          const struct buf *details)
+{
+    prompt_error_fini(e);
+    snprintf(e->type, sizeof(e->type), "%s", type);
+    e->message = copy_of(message);
+    e->message_n = message->len;
+    e->details = copy_of(details);
+    e->details_n = details->len;
     return -1;
 }
 
@@ -27,8 +51,10 @@ void prompt_error_put(struct buf *out, const struct prompt_error *e)
     jsonw_init(&w, out);
     jsonw_obj(&w);
     jsonw_kstr(&w, "type", e->type);
-    jsonw_kstr(&w, "message", e->message ? e->message : "");
-    jsonw_kstr(&w, "details", e->details ? e->details : "");
+    jsonw_key(&w, "message");
+    jsonw_strn(&w, e->message ? e->message : "", e->message_n);
+    jsonw_key(&w, "details");
+    jsonw_strn(&w, e->details ? e->details : "", e->details_n);
     jsonw_key(&w, "extra_info");
     buf_puts(out, e->extra_info ? e->extra_info : "{}");
     buf_putc(out, '}');

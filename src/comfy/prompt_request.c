@@ -182,9 +182,12 @@ static int take_fields(struct prompt_request *r, struct json body, const struct 
 
     if (!f[F_PROMPT].p)
         return prompt_error_set(e, "no_prompt", "No prompt provided", "No prompt provided");
-    if (json_type(f[F_PROMPT]) != JSON_OBJECT)
-        return prompt_error_set(e, "invalid_prompt", "The prompt must be an object of nodes", "prompt");
     r->prompt = f[F_PROMPT];
+    if ((json_type(r->prompt) == JSON_ARRAY || json_type(r->prompt) == JSON_STRING) &&
+        !json_truthy(r->prompt))
+        r->prompt = (struct json){"{}", 2}; /* to ComfyUI a graph without nodes */
+    if (json_type(r->prompt) != JSON_OBJECT)
+        return prompt_error_set(e, "invalid_prompt", "The prompt must be an object of nodes", "prompt");
     if (t == JSON_ARRAY || t == JSON_STRING || t == JSON_OBJECT)
         r->targets = f[F_TARGETS];
     else if (t != JSON_NONE && t != JSON_NULL)

@@ -113,15 +113,58 @@ static bool is_digit(char c)
     return c >= '0' && c <= '9';
 }
 
-/* The string without the blanks and digit separators that Python's number parsers allow, or false. Digits of
- * other scripts, which Python takes too, are not known here. */
+/* The zeros of all decimal digits (Unicode 16; category Nd), each followed by its one to nine. A server's Python may know
+ * fewer. */
+static const uint32_t zeros[] = {
+    0x660,   0x6f0,   0x7c0,   0x966,   0x9e6,   0xa66,   0xae6,   0xb66,   0xbe6,   0xc66,   0xce6,
+    0xd66,   0xde6,   0xe50,   0xed0,   0xf20,   0x1040,  0x1090,  0x17e0,  0x1810,  0x1946,  0x19d0,
+    0x1a80,  0x1a90,  0x1b50,  0x1bb0,  0x1c40,  0x1c50,  0xa620,  0xa8d0,  0xa900,  0xa9d0,  0xa9f0,
+    0xaa50,  0xabf0,  0xff10,  0x104a0, 0x10d30, 0x10d40, 0x11066, 0x110f0, 0x11136, 0x111d0, 0x112f0,
+    0x11450, 0x114d0, 0x11650, 0x116c0, 0x116d0, 0x116da, 0x11730, 0x118e0, 0x11950, 0x11bf0, 0x11c50,
+    0x11d50, 0x11da0, 0x11f50, 0x16130, 0x16a60, 0x16ac0, 0x16b50, 0x1ccf0, 0x1d7ce, 0x1d7d8, 0x1d7e2,
+    0x1d7ec, 0x1d7f6, 0x1e140, 0x1e2f0, 0x1e4f0, 0x1e5f1, 0x1e950, 0x1fbf0,
+};
+
+static bool wide_space(uint32_t c)
+{
+    return c == 0x85 || c == 0xa0 || c == 0x1680 || (c >= 0x2000 && c <= 0x200a) || c == 0x2028 ||
+           c == 0x2029 || c == 0x202f || c == 0x205f || c == 0x3000;
+}
+
+/* What int() and float() read of a character beyond ASCII: a digit, a blank, or '?', which is in no number. */
+static char number_char(uint32_t c)
+{
+    size_t i = 0;
+
+    if (wide_space(c))
+        return ' ';
+    while (i < ARRAY_LEN(zeros) && zeros[i] + 9 < c)
+        i++;
+    return i < ARRAY_LEN(zeros) && c >= zeros[i] ? (char)('0' + (c - zeros[i])) : '?';
+}
+
+static void put_number_chars(struct buf *out, struct json v)
+{
+    struct buf s = BUF_INIT;
+
+    json_str(v, &s);
+    for (size_t i = 0, n; i < s.len; i += n) {
+        uint32_t c = 0;
+
+        n = wtf8_decode(s.data + i, s.len - i, &c);
+        buf_putc(out, c < 0x80 ? (char)c : number_char(c));
+    }
+    buf_free(&s);
+}
+
+/* The string without the blanks and digit separators that Python's number parsers allow, its digits in ASCII; or false. */
 static bool number_chars(struct json v, struct buf *out)
 {
     struct buf s = BUF_INIT;
     const char *p, *end;
     bool ok = true;
 
-    json_str(v, &s);
+    put_number_chars(&s, v);
     p = buf_str(&s);
     end = p + s.len;
     while (p < end && (*p == ' ' || (*p >= '\t' && *p <= '\r')))
@@ -170,18 +213,50 @@ static bool no_type(struct buf *why, const char *text, struct json v)
     return false;
 }
 
+#define INT_DIGITS 4300 /* sys.get_int_max_str_digits() */
+
+/* "%.200R": at most so many characters of what was given. */
+static bool no_literal(struct buf *why, struct json v)
+{
+    struct buf repr = BUF_INIT;
+    size_t at = 0;
+    uint32_t c;
+
+    if (why) {
+        py_put_repr(&repr, v);
+        for (int i = 0; i < 200 && at < repr.len; i++)
+            at += wtf8_decode(repr.data + at, repr.len - at, &c);
+        buf_puts(why, "invalid literal for int() with base 10: ");
+        buf_put(why, buf_str(&repr), at);
+        buf_free(&repr);
+    }
+    return false;
+}
+
 static bool int_of_string(struct json v, struct buf *out, struct buf *why)
 {
     struct buf s = BUF_INIT;
     bool ok = number_chars(v, &s);
     const char *p = buf_str(&s);
     bool minus = ok && *p == '-';
+    size_t digits;
 
     if (ok && (*p == '-' || *p == '+'))
         p++;
     ok = ok && *p;
     for (const char *q = p; ok && *q; q++)
         ok = is_digit(*q);
+    digits = strlen(p);
+    if (ok && digits > INT_DIGITS) {
+        if (why)
+            buf_printf(
+                why,
+                "Exceeds the limit (%d digits) for integer string conversion: value has %zu digits; use "
+                "sys.set_int_max_str_digits() to increase the limit",
+                INT_DIGITS, digits);
+        buf_free(&s);
+        return false;
+    }
     while (ok && *p == '0' && p[1])
         p++;
     if (ok && minus && *p != '0')
@@ -189,7 +264,7 @@ static bool int_of_string(struct json v, struct buf *out, struct buf *why)
     if (ok)
         buf_puts(out, p);
     buf_free(&s);
-    return ok || no(why, "invalid literal for int() with base 10: ", v);
+    return ok || no_literal(why, v);
 }
 
 bool py_int(struct json v, struct buf *out, struct buf *why)

@@ -91,6 +91,9 @@ static void test_int(void **state)
         {"18446744073709551615", "18446744073709551615", NULL},
         {"\"12 3\"", NULL, "invalid literal for int() with base 10: '12 3'"},
         {"\"1\\u0000\"", NULL, "invalid literal for int() with base 10: '1\\x00'"},
+        {"\"\\uff11_\\u0662\\ud835\\udfd7\\u00a0\"", "129", NULL}, /* digits and blanks of other scripts */
+        {"\"1\\u00b2\"", NULL, "invalid literal for int() with base 10: '1\302\262'"},
+        {"\"\\u200b1\"", NULL, "invalid literal for int() with base 10: '\\u200b1'"},
     };
 
     (void)state;
@@ -105,6 +108,45 @@ static void test_int(void **state)
         buf_free(&out);
         buf_free(&why);
     }
+}
+
+/* Of a long string as much is told as CPython tells. */
+static void test_int_long_text(void **state)
+{
+    struct buf text = BUF_INIT, out = BUF_INIT, why = BUF_INIT;
+
+    (void)state;
+    buf_putc(&text, '"');
+    for (int i = 0; i < 300; i++)
+        buf_puts(&text, "\303\244");
+    buf_putc(&text, '"');
+    assert_false(py_int(parse(buf_str(&text)), &out, &why));
+    assert_int_equal(why.len, strlen("invalid literal for int() with base 10: '") + 2 * 199);
+    buf_free(&text);
+    buf_free(&why);
+}
+
+/* A string of too many digits; as many as that limit allows are fine, whatever they say. */
+static void test_int_too_long(void **state)
+{
+    struct buf text = BUF_INIT, out = BUF_INIT, why = BUF_INIT;
+
+    (void)state;
+    buf_puts(&text, "\"-");
+    for (int i = 0; i < 4300; i++)
+        buf_putc(&text, '1');
+    buf_puts(&text, "\"");
+    assert_true(py_int(parse(buf_str(&text)), &out, &why));
+    assert_int_equal(out.len, 4301);
+    text.data[text.len - 1] = '1';
+    buf_puts(&text, "\"");
+    assert_false(py_int(parse(buf_str(&text)), &out, &why));
+    assert_string_equal(
+        why.data, "Exceeds the limit (4300 digits) for integer string conversion: value has 4301 digits; "
+                  "use sys.set_int_max_str_digits() to increase the limit");
+    buf_free(&text);
+    buf_free(&out);
+    buf_free(&why);
 }
 
 static void test_float(void **state)
@@ -128,6 +170,8 @@ static void test_float(void **state)
         {"\"5.\"", "5.0", NULL},
         {"\"\"", NULL, "could not convert string to float: ''"},
         {"\"1,5\"", NULL, "could not convert string to float: '1,5'"},
+        {"\"\\u0661.\\u0665\"", "1.5", NULL}, /* digits and blanks of other scripts */
+        {"\"\\u2003-\\uff17e\\uff12\\u00a0\"", "-700.0", NULL},
         {"null", NULL, "float() argument must be a string or a real number, not 'NoneType'"},
         {"{}", NULL, "float() argument must be a string or a real number, not 'dict'"},
         {"true", "1.0", NULL},
@@ -231,8 +275,10 @@ static void test_equal(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test(test_str_and_repr), cmocka_unit_test(test_int),   cmocka_unit_test(test_float),
-        cmocka_unit_test(test_compare),      cmocka_unit_test(test_equal),
+        cmocka_unit_test(test_str_and_repr), cmocka_unit_test(test_int),
+        cmocka_unit_test(test_int_too_long), cmocka_unit_test(test_int_long_text),
+        cmocka_unit_test(test_float),        cmocka_unit_test(test_compare),
+        cmocka_unit_test(test_equal),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

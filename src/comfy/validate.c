@@ -102,6 +102,12 @@ void validate_fail(struct validate_result *r, const char *type, const char *mess
     prompt_error_set(&r->error, type, message, details);
 }
 
+static void put_id(struct buf *out, struct str id)
+{
+    buf_puts(out, "ID #");
+    buf_put(out, id.p, id.n);
+}
+
 void validate_missing_class(struct validate_result *r, const struct graph_node *n, enum validate_dialect d)
 {
     struct buf m = BUF_INIT, details = BUF_INIT, cls = BUF_INIT, info = BUF_INIT;
@@ -114,15 +120,17 @@ void validate_missing_class(struct validate_result *r, const struct graph_node *
     if (d == VALIDATE_OLD && !n->class_span.p) {
         buf_puts(&m, "Cannot execute because a node is missing the class_type property.");
     } else if (d == VALIDATE_OLD) {
-        buf_printf(&m, "Cannot execute because node %s does not exist.", buf_str(&cls));
+        buf_puts(&m, "Cannot execute because node ");
+        buf_put(&m, buf_str(&cls), cls.len);
+        buf_puts(&m, " does not exist.");
     } else {
         buf_puts(&m, "Node '");
         if (n->title.n)
             buf_put(&m, n->title.p, n->title.n);
         else if (n->class_span.p)
-            buf_puts(&m, buf_str(&cls));
+            buf_put(&m, buf_str(&cls), cls.len);
         else
-            buf_printf(&m, "ID #%.*s", (int)n->id.n, n->id.p);
+            put_id(&m, n->id);
         buf_puts(&m, n->class_span.p
                          ? "' not found. The custom node may not be installed."
                          : "' has no class_type. The workflow may be corrupted or a custom node is missing.");
@@ -138,7 +146,9 @@ void validate_missing_class(struct validate_result *r, const struct graph_node *
             jsonw_span(&w, n->class_span);
         jsonw_obj_end(&w);
     }
-    validate_fail(r, d == VALIDATE_OLD ? "invalid_prompt" : "missing_node_type", m.data, details.data);
+    r->ok = false;
+    prompt_error_set_bufs(&r->error, d == VALIDATE_OLD ? "invalid_prompt" : "missing_node_type", &m,
+                          &details);
     if (info.data)
         r->error.extra_info = buf_take(&info);
     buf_free(&m);
@@ -221,6 +231,25 @@ static int raise_type(struct raised *x, const char *before, struct json v, const
     return -1;
 }
 
+/* `x in inputs` of a list or a string is true where it can be, and then inputs[x] raises. */
+static bool seems_to_have(struct json inputs, struct str name)
+{
+    struct json_iter it = json_iter(inputs);
+    struct buf s = BUF_INIT;
+    struct json v;
+    bool has = false;
+
+    if (json_type(inputs) == JSON_STRING) {
+        json_str(inputs, &s);
+        has = memmem(buf_str(&s), s.len, name.p, name.n) != NULL;
+        buf_free(&s);
+    } else if (json_type(inputs) == JSON_ARRAY) {
+        while (!has && json_next(&it, NULL, &v))
+            has = json_str_eqn(v, name.p, name.n);
+    }
+    return has;
+}
+
 /* Read the node's inputs in one pass, by the class's numbers. */
 static int open_frame(struct walk *k, size_t node, struct raised *x)
 {
@@ -232,9 +261,14 @@ static int open_frame(struct walk *k, size_t node, struct raised *x)
 
     if (!n->inputs.p)
         return raise_py(x, "KeyError", "'inputs'");
-    /* "x" in [] or "" is False: a list or string has none of the inputs. */
     if (cls->n_inputs && json_type(n->inputs) < JSON_STRING)
         return raise_type(x, "argument of type '", n->inputs, "' is not iterable");
+    for (size_t i = 0; i < cls->n_inputs && json_type(n->inputs) != JSON_OBJECT; i++)
+        if (seems_to_have(n->inputs, cls->inputs[i].name))
+            return raise_py(x, "TypeError",
+                            json_type(n->inputs) == JSON_ARRAY
+                                ? "list indices must be integers or slices, not str"
+                                : "string indices must be integers, not 'str'");
     *f = (struct frame){.node = node, .values = xcalloc(cls->n_inputs, sizeof(struct json))};
     while (json_next(&it, &key, &v)) {
         struct str_pool tmp = {0};
@@ -319,16 +353,22 @@ static int link_type(struct walk *k, const struct object_class *source, struct j
 {
     int64_t i = 0;
     int64_t n = (int64_t)source->n_outputs;
+    bool huge = false;
 
     *type = (struct json){NULL, 0};
     if (json_type(slot) == JSON_BOOL) {
         i = json_is_true(slot);
     } else if (!json_is_int_literal(slot)) {
-        return raise_type(x, "tuple indices must be integers or slices, not ", slot, "");
-    } else if (!json_int(slot, &i)) {
-        i = INT64_MAX;
+        return raise_type(x,
+                          source->v3 ? "list indices must be integers or slices, not "
+                                     : "tuple indices must be integers or slices, not ",
+                          slot, "");
+    } else {
+        huge = !json_int(slot, &i);
     }
-    if (i < 0 && i >= -n)
+    if (huge)
+        i = n;
+    else if (i < 0 && i >= -n)
         i += n;
     if (i >= 0 && i < n) {
         *type = source->outputs[i];
@@ -336,7 +376,9 @@ static int link_type(struct walk *k, const struct object_class *source, struct j
     }
     if (!k->c.o->strict && !source->own)
         return 0;
-    return raise_py(x, "IndexError", "tuple index out of range");
+    if (huge)
+        return raise_py(x, "IndexError", "cannot fit 'int' into an index-sized integer");
+    return raise_py(x, "IndexError", source->v3 ? "list index out of range" : "tuple index out of range");
 }
 
 /* ---- the walk ----------------------------------------------------------------------------------------- */
@@ -636,9 +678,10 @@ static void judge(struct walk *k, const size_t *outputs, size_t n)
     }
     put_node_errors(k, &l, &r->node_errors);
     if (r->n_outputs == 0) {
-        /* details may hold what JSON strings may: no NUL can be in there but from \u0000, where it ends. */
-        validate_fail(r, "prompt_outputs_failed_validation", "Prompt outputs failed validation",
-                      buf_str(&details));
+        validate_fail(r, "prompt_outputs_failed_validation", "Prompt outputs failed validation", "");
+        free(r->error.details);
+        r->error.details_n = details.len;
+        r->error.details = buf_take(&details);
     }
     for (size_t i = 0; i < k->n_bad; i++)
         buf_free(&l.deps[i]);

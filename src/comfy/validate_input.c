@@ -1,24 +1,16 @@
 /* One literal value against one input: conversion, limits, choices. */
 #include <string.h>
 
+#include "comfy/own_checks.h"
 #include "comfy/pyvalue.h"
 #include "comfy/validate_priv.h"
 
-/* ComfyUI's own classes with VALIDATE_INPUTS that names this input: then list, min and max are not looked at
- * for it. object_info does not show them (nodes.py, comfy_extras/nodes_audio.py, nodes_video.py,
- * nodes_webcam.py). */
+/* Does the class look at this input itself? Then ComfyUI looks at neither its list nor its limits. */
 static bool checks_itself(const struct object_class *c, const struct object_input *in, bool strict)
 {
-    static const struct {
-        const char *cls, *input;
-    } table[] = {
-        {"LoadImage", "image"},     {"LoadImageMask", "image"}, {"LoadImageOutput", "image"},
-        {"LoadLatent", "latent"},   {"LoadAudio", "audio"},     {"LoadVideo", "file"},
-        {"WebcamCapture", "image"},
-    };
-
-    for (size_t i = 0; i < ARRAY_LEN(table); i++)
-        if (str_is(c->name, table[i].cls) && str_is(in->name, table[i].input))
+    for (size_t i = 0; i < ARRAY_LEN(own_checks); i++)
+        if (str_is(c->name, own_checks[i].cls) &&
+            (str_is(in->name, own_checks[i].input) || strcmp(own_checks[i].input, "**") == 0))
             return true;
     /* Loaders that other versions may have; what chooses a file is checked by looking for the file. */
     return !strict && (in->upload || str_starts(c->name, "Load"));
@@ -150,7 +142,7 @@ static size_t put_invalid(const struct vctx *c, const struct object_input *in, s
 static void check_choice(struct vctx *c, struct verrors *ve, const struct object_input *in, struct json value)
 {
     struct buf details = BUF_INIT, invalid = BUF_INIT;
-    size_t n = json_count(in->values);
+    size_t n = in->n_values;
 
     if (put_invalid(c, in, value, &invalid) > 0) {
         buf_put(&details, in->name.p, in->name.n);

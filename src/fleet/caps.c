@@ -21,6 +21,7 @@
 #define AGAIN_FACTOR 20 /* it holds up the server: at most this part of its time */
 #define STATS_AGAIN_MS 10000
 #define STATS_MS 30000
+#define REFRESH_MS 5000
 #define CHANGES_NAMED 5 /* of classes that came, and as many that went */
 
 #define DOC_INFO "object_info"
@@ -62,12 +63,71 @@ static struct reading *reading_new(struct server *s, bool live)
     return x;
 }
 
-static void reading_free(struct reading *x)
+/* --- what is let go of --- */
+
+struct dropped {
+    struct work work;
+    struct merged merged;
+    struct object_info *info;
+};
+
+static void run_drop(struct work *w)
+{
+    struct dropped *d = container_of(w, struct dropped, work);
+
+    object_view_unref(d->merged.view);
+    bytes_unref(d->merged.text);
+    object_info_unref(d->info);
+}
+
+static void on_dropped(struct work *w)
+{
+    free(container_of(w, struct dropped, work));
+}
+
+static void drop(struct workers *workers, struct merged *m, struct object_info *info)
+{
+    struct dropped *d;
+
+    if (info == NULL && (m == NULL || m->view == NULL))
+        return;
+    d = xcalloc(1, sizeof(*d));
+    d->work = (struct work){.run = run_drop, .done = on_dropped};
+    d->info = info;
+    if (m) {
+        d->merged = *m;
+        *m = (struct merged){0};
+    }
+    workers_submit(workers, &d->work);
+}
+
+void caps_drop(struct registry *r, struct merged *m, struct object_info *info)
+{
+    drop(r->workers, m, info);
+}
+
+void registry_drop_view(struct workers *w, struct object_view *v)
+{
+    struct merged m = {.view = v};
+
+    drop(w, &m, NULL);
+}
+
+/* --- one body, again --- */
+
+static void unref_others(struct reading *x)
 {
     for (size_t i = 0; i < x->n_others; i++)
         object_info_unref(x->others[i]);
     free(x->others);
-    object_info_unref(x->info);
+    x->others = NULL;
+    x->n_others = 0;
+}
+
+static void reading_free(struct reading *x)
+{
+    unref_others(x);
+    caps_drop(x->s->r, NULL, x->info);
     buf_free(&x->text);
     bytes_unref(x->doc);
     server_unref(x->s);
@@ -89,6 +149,8 @@ static void reading_end(struct reading *x)
         if (c->again && !x->s->gone)
             caps_fetch(x->s);
         c->again = false;
+        if (!list_empty(&r->refreshing))
+            loop_defer(r->loop, &r->learnt);
     }
     reading_free(x);
     if (live)
@@ -184,7 +246,7 @@ static void caps_set(struct server *s, struct object_info *info, const uint8_t h
     log_info(LOG_S("server", s->name), LOG_S("event", "object_info"),
              LOG_I("classes", (int64_t)object_info_count(info)));
     tell_changes(s, was);
-    object_info_unref(was);
+    caps_drop(s->r, NULL, was);
     if (had && memcmp(old, hash, BLAKE3_LEN) != 0)
         drop_text(s->r, old);
     registry_changed(s->r);
@@ -202,6 +264,7 @@ static void run_read(struct work *w)
     x->info = object_info_new(text, n, x->others, x->n_others, &x->e);
     if (x->info && x->live)
         x->doc = buf_to_bytes(&x->text); /* for the store */
+    unref_others(x);                     /* here, should they be the last ones */
 }
 
 static void load_done(struct server *s);
@@ -361,7 +424,7 @@ void caps_fetch(struct server *s)
     fetch_pump(s->r);
 }
 
-void registry_refresh(struct registry *r)
+static void ask_again(struct registry *r)
 {
     int64_t now = loop_now(r->loop);
 
@@ -375,6 +438,67 @@ void registry_refresh(struct registry *r)
         if (now - s->caps.asked_at >= (wait > AGAIN_LEAST_MS ? wait : AGAIN_LEAST_MS))
             caps_fetch(s);
     }
+}
+
+/* Is something being asked that a client may wait for? Not what has taken long already. */
+static bool is_learning(struct registry *r)
+{
+    int64_t now = loop_now(r->loop);
+
+    for (size_t i = 0; i < SERVERS_MAX; i++) {
+        struct server *s = r->by_index[i];
+
+        if (s && (!list_empty(&s->caps.fetch) || (s->caps.fetching && now - s->caps.asked_at < REFRESH_MS)))
+            return true;
+    }
+    return r->merging || r->next.view || r->loading || !list_empty(&r->load_queue);
+}
+
+static void refresh_end(struct refresh *w)
+{
+    registry_refresh_cancel(w);
+    w->cb(w->arg);
+}
+
+static void on_refresh_time(void *arg)
+{
+    refresh_end(arg);
+}
+
+void caps_on_learnt(void *registry)
+{
+    struct registry *r = registry;
+    struct list now;
+
+    if (list_empty(&r->refreshing) || is_learning(r))
+        return;
+    list_init(&now); /* who comes back in its callback waits for the next time */
+    while (!list_empty(&r->refreshing)) {
+        struct list *e = r->refreshing.next;
+
+        list_remove(e);
+        list_push_back(&now, e);
+    }
+    while (!list_empty(&now))
+        refresh_end(list_first(&now, struct refresh, link));
+}
+
+bool registry_refresh(struct registry *r, struct refresh *w, refresh_cb *cb, void *arg)
+{
+    ask_again(r);
+    if (r->closed || !is_learning(r))
+        return false;
+    *w = (struct refresh){.cb = cb, .arg = arg};
+    list_push_back(&r->refreshing, &w->link);
+    timer_init(&w->timer, r->loop, on_refresh_time, w);
+    timer_set(&w->timer, REFRESH_MS);
+    return true;
+}
+
+void registry_refresh_cancel(struct refresh *w)
+{
+    list_remove(&w->link);
+    timer_fini(&w->timer);
 }
 
 /* --- system_stats --- */
@@ -410,8 +534,11 @@ static void on_stats(const struct http_answer *a, void *arg)
         char version[sizeof(s->caps.version)];
 
         memcpy(version, s->caps.version, sizeof(version));
-        if (stats_set(s, a->body) && (first || strcmp(version, s->caps.version) != 0))
-            store_doc_put(s->r->store, DOC_STATS, s->url, a->body, NULL, NULL);
+        if (stats_set(s, a->body)) {
+            s->caps.stats_came = loop_now(s->r->loop);
+            if (first || strcmp(version, s->caps.version) != 0)
+                store_doc_put(s->r->store, DOC_STATS, s->url, a->body, NULL, NULL);
+        }
     }
     server_unref(s);
 }
@@ -435,6 +562,14 @@ struct bytes *registry_system_stats(struct registry *r, const char *name)
     if (link_is_open(s) && loop_now(r->loop) - s->caps.stats_at >= STATS_AGAIN_MS)
         caps_fetch_stats(s);
     return s->caps.stats;
+}
+
+struct bytes *registry_last_stats(struct registry *r, const char *name, int64_t *ago)
+{
+    struct server *s = registry_find(r, name);
+
+    *ago = s && s->caps.stats_came ? loop_now(r->loop) - s->caps.stats_came : -1;
+    return s ? s->caps.stats : NULL;
 }
 
 /* --- from the store, one server after the other, so that equal texts are read once --- */
@@ -505,6 +640,7 @@ static void load_pump(struct registry *r)
     if (r->closed || r->loading)
         return;
     if (c == NULL) {
+        loop_defer(r->loop, &r->learnt);
         caps_check_ready(r);
         return;
     }
@@ -555,13 +691,6 @@ struct merge {
     struct merged result;
 };
 
-void merged_fini(struct merged *m)
-{
-    object_view_unref(m->view);
-    bytes_unref(m->text);
-    *m = (struct merged){0};
-}
-
 static void run_merge(struct work *w)
 {
     struct merge *x = container_of(w, struct merge, work);
@@ -572,6 +701,8 @@ static void run_merge(struct work *w)
     blake3_hasher h;
 
     m->view = object_view_new(x->infos, x->n);
+    for (size_t i = 0; i < x->n; i++)
+        object_info_unref(x->infos[i]); /* the view has them */
     object_view_put(&b, m->view, NULL, NULL);
     m->text = buf_to_bytes(&b);
     blake3_hasher_init(&h);
@@ -586,13 +717,11 @@ static void on_merged(struct work *w)
     struct merge *x = container_of(w, struct merge, work);
     struct registry *r = x->r;
 
-    for (size_t i = 0; i < x->n; i++)
-        object_info_unref(x->infos[i]);
     r->merging = false;
     if (r->closed) {
-        merged_fini(&x->result);
+        caps_drop(r, &x->result, NULL);
     } else {
-        merged_fini(&r->next);
+        caps_drop(r, &r->next, NULL);
         r->next = x->result;
         if (r->merge_wanted)
             caps_merge(r);

@@ -59,6 +59,9 @@ struct registry {
 
     /* caps.c */
     struct merged merged, next; /* next: takes its place before the listener is told */
+    uint64_t version;
+    struct list refreshing; /* of struct refresh */
+    struct task learnt;
     bool merging, merge_wanted;
     struct list fetch_queue, load_queue; /* of struct caps */
     struct list read_queue;              /* of struct reading */
@@ -112,7 +115,8 @@ struct caps {
     int64_t asked_at, took_ms;
     struct bytes *stats;
     bool stats_fetching;
-    int64_t stats_at;
+    int64_t stats_at;   /* when it was asked for them last */
+    int64_t stats_came; /* when they came; 0: they are from the store */
     char version[48];
 };
 
@@ -203,7 +207,10 @@ void caps_fetch_stats(struct server *s);
 void caps_forget(struct server *s); /* its documents leave the store */
 void caps_merge(struct registry *r);
 void caps_check_ready(struct registry *r);
-void merged_fini(struct merged *m);
+/* m and info may be large: a worker frees them. m is empty afterwards; NULL is fine for info. */
+void caps_drop(struct registry *r, struct merged *m, struct object_info *info);
+/* Those who wait for what servers can do: is it known now? */
+void caps_on_learnt(void *registry);
 
 /* --- staging.c --- */
 enum staging { STAGING_THERE, STAGING_FAILED, STAGING_NO_BLOB };

@@ -153,7 +153,7 @@ static void got_text(struct server *s, const char *text, size_t n)
         r->on_logs(s->name, ev.data, r->on_logs_arg);
     if (is_private(&ev))
         return;
-    if (json_is_null(json_get(ev.data, "prompt_id"))) {
+    if (!ev.prompt_id.p && json_is_null(json_get(ev.data, "prompt_id"))) {
         if (l->running[0] == '\0')
             return;
         memcpy(id, l->running, UUID_SIZE);

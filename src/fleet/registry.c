@@ -36,6 +36,7 @@ static void on_change(void *arg)
     struct merged old = r->merged;
     bool newer = r->next.view != NULL;
 
+    r->version++;
     if (newer) {
         r->merged = r->next;
         r->next = (struct merged){0};
@@ -43,12 +44,19 @@ static void on_change(void *arg)
     if (r->listener)
         r->listener->on_change(r->listener_arg);
     if (newer)
-        merged_fini(&old);
+        caps_drop(r, &old, NULL);
     caps_check_ready(r);
+    caps_on_learnt(r);
+}
+
+uint64_t registry_version(const struct registry *r)
+{
+    return r->version;
 }
 
 void registry_changed(struct registry *r)
 {
+    r->version++;
     if (!r->closed)
         loop_defer(r->loop, &r->change);
 }
@@ -157,11 +165,14 @@ struct registry *registry_new(struct loop *l, struct workers *w, struct clock *c
     r->blobs = b;
     r->refs = 1;
     r->primary = -1;
+    r->version = 1;
     list_init(&r->calls);
     list_init(&r->forgetting);
     list_init(&r->fetch_queue);
     list_init(&r->load_queue);
     list_init(&r->read_queue);
+    list_init(&r->refreshing);
+    task_init(&r->learnt, caps_on_learnt, r);
     task_init(&r->change, on_change, r);
     registry_set_config(r, cfg);
     return r;
@@ -224,9 +235,12 @@ void registry_free(struct registry **rp)
         c->give_up(c, "the fleet was closed");
     }
     task_cancel(&r->change);
+    task_cancel(&r->learnt);
+    while (!list_empty(&r->refreshing))
+        registry_refresh_cancel(list_first(&r->refreshing, struct refresh, link));
     r->listener = NULL;
-    merged_fini(&r->merged);
-    merged_fini(&r->next);
+    caps_drop(r, &r->merged, NULL);
+    caps_drop(r, &r->next, NULL);
     registry_unref(r);
 }
 
@@ -671,7 +685,7 @@ static void on_change_stored(enum store_status st, void *arg)
             change_apply(c);
         change_end(c, REGISTRY_OK, "");
     } else if (st == STORE_EXISTS) {
-        change_end(c, REGISTRY_EXISTS, "the name is in use");
+        change_end(c, REGISTRY_EXISTS, "name is in use: a server of this name is there already");
     } else {
         change_end(c, REGISTRY_FAILED, st == STORE_FULL ? "the store is full" : "the store failed");
     }
@@ -692,9 +706,9 @@ void registry_add(struct registry *r, const struct registry_entry *in, registry_
     c->tags = xstrdup(in->tags ? in->tags : "[]");
     c->x.in.tags = c->tags;
     if (registry_find(r, c->x.name)) {
-        change_refuse(c, REGISTRY_EXISTS, "the name is in use");
+        change_refuse(c, REGISTRY_EXISTS, "name is in use: a server of this name is there already");
     } else if ((there = server_at(r, c->x.place)) != NULL) {
-        snprintf(why, sizeof(why), "server %s has this url", there->name);
+        snprintf(why, sizeof(why), "url is that of server %s", there->name);
         change_refuse(c, REGISTRY_EXISTS, why);
     } else if (r->n_servers >= SERVERS_MAX || need_tls(r, c->x.url, &e) < 0) {
         change_refuse(c, REGISTRY_BAD, r->n_servers >= SERVERS_MAX ? "there are too many servers" : e.msg);

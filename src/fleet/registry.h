@@ -77,8 +77,25 @@ struct bytes *registry_object_info(struct registry *r, const char **etag);
 struct object_view *registry_view(struct registry *r);
 /* What one server can do, or NULL if it is not known. */
 struct object_info *registry_server_info(struct registry *r, unsigned index);
-/* Ask every server again (GET /object_info?... of a client asked for fresh data). Rate-limited. */
-void registry_refresh(struct registry *r);
+/* Changes with everything that is told here, and with the names and the knowledge of fleet_servers(): what was made of
+ * them is good for as long as this stays. Never 0. */
+uint64_t registry_version(const struct registry *r);
+/* Let go of a view of which a reference was taken. The last one may free tens of MB in small pieces: a worker does it.
+ * Also when the registry is gone. */
+void registry_drop_view(struct workers *w, struct object_view *v);
+
+/* Somebody wants to know what the servers can do now (GET /object_info, which is what the frontend's Refresh asks for): each
+ * is asked again, but at most every 10 s, and the rarer the slower it answers. False: what is known is as new as it may
+ * be. True: cb is called once, when what is being asked has been learnt or has taken 5 s. w is the caller's memory. */
+typedef void refresh_cb(void *arg);
+struct refresh {
+    struct list link;
+    struct timer timer;
+    refresh_cb *cb;
+    void *arg;
+};
+bool registry_refresh(struct registry *r, struct refresh *w, refresh_cb *cb, void *arg);
+void registry_refresh_cancel(struct refresh *w);
 
 /* --- for the native routes --- */
 /* A client to this server for what our clients ask of it, or NULL while it is down. Its connections are apart from those
@@ -98,5 +115,7 @@ const char *registry_primary(struct registry *r);
 /* Last GET /system_stats of the server, JSON, or NULL; refreshed when the link opens and at most every 10 s
  * on asking. Valid until the next loop turn: bytes_ref() to keep. */
 struct bytes *registry_system_stats(struct registry *r, const char *name);
+/* The same as it was fetched last, and the server is asked for nothing. *ago: ms since it said so; -1: in an earlier run. */
+struct bytes *registry_last_stats(struct registry *r, const char *name, int64_t *ago);
 
 #endif

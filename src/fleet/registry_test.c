@@ -385,31 +385,93 @@ static void test_shared(void **state)
         assert_ptr_equal(registry_server_info(g->reg, i), registry_server_info(g->reg, 0));
 }
 
+/* A client that waits for what the servers say now. */
+struct waits {
+    struct refresh w;
+    int told;   /* it was called back */
+    bool fresh; /* and then this was there already */
+};
+
+static void on_told(void *arg)
+{
+    struct waits *x = arg;
+
+    x->told++;
+    x->fresh = merged_has("OnlyB");
+}
+
 static void test_refresh(void **state)
 {
     struct fake *f = fake_with(0, INFO_A);
+    struct waits x = {.told = 0}, y = {.told = 0}, z = {.told = 0};
+    uint64_t version;
     unsigned asked;
 
     (void)state;
     rig_servers(g, 1);
+    RIG_UNTIL(g, merged_has("Loader"));
     asked = fake_asked(f, "GET /object_info");
-    registry_refresh(g->reg);
+    assert_false(registry_refresh(g->reg, &x.w, on_told, &x)); /* just now it was */
     for (int i = 0; i < 20; i++)
         rig_turn(g);
-    assert_int_equal(fake_asked(f, "GET /object_info"), asked); /* just now it was */
+    assert_int_equal(fake_asked(f, "GET /object_info"), asked);
+    version = registry_version(g->reg);
     registry_find(g->reg, "a")->caps.asked_at -= 10000;
     fake_with(0, INFO_B);
-    registry_refresh(g->reg);
-    registry_refresh(g->reg);
-    RIG_UNTIL(g, merged_has("OnlyB"));
+    assert_true(registry_refresh(g->reg, &x.w, on_told, &x));
+    assert_true(registry_refresh(g->reg, &y.w, on_told, &y)); /* both wait for the same answer */
+    assert_true(registry_refresh(g->reg, &z.w, on_told, &z));
+    registry_refresh_cancel(&z.w);
+    assert_int_equal(x.told + y.told, 0); /* never inside the call */
+    RIG_UNTIL(g, x.told && y.told);
+    assert_true(x.fresh && y.fresh);
+    assert_int_equal(x.told + y.told + z.told, 2);
+    assert_true(registry_version(g->reg) != version);
     assert_int_equal(fake_asked(f, "GET /object_info"), asked + 1);
+    /* Nothing new: told all the same. */
+    registry_find(g->reg, "a")->caps.asked_at -= 10000;
+    assert_true(registry_refresh(g->reg, &x.w, on_told, &x));
+    RIG_UNTIL(g, x.told == 2);
+    assert_int_equal(fake_asked(f, "GET /object_info"), asked + 2);
     /* The slower it answers, the rarer it is asked. */
     registry_find(g->reg, "a")->caps.took_ms = 16000;
     registry_find(g->reg, "a")->caps.asked_at -= 60000;
-    registry_refresh(g->reg);
+    assert_false(registry_refresh(g->reg, &x.w, on_told, &x));
     for (int i = 0; i < 20; i++)
         rig_turn(g);
-    assert_int_equal(fake_asked(f, "GET /object_info"), asked + 1);
+    assert_int_equal(fake_asked(f, "GET /object_info"), asked + 2);
+}
+
+/* It is asked, and does not answer in time: who asked is told what is known; who comes later does not wait for it. */
+static void test_refresh_silent(void **state)
+{
+    struct fake *f = fake_with(0, INFO_A);
+    struct waits x = {.told = 0};
+    struct server *s;
+
+    (void)state;
+    rig_servers(g, 1);
+    RIG_UNTIL(g, merged_has("Loader"));
+    s = registry_find(g->reg, "a");
+    fake_next(f, "GET", "/object_info", FAKE_HANG, 200, INFO_B, 1);
+    s->caps.asked_at -= 10000;
+    assert_true(registry_refresh(g->reg, &x.w, on_told, &x));
+    timer_set(&x.w.timer, 10); /* its five seconds are over */
+    RIG_UNTIL(g, x.told);
+    assert_true(s->caps.fetching);
+    s->caps.asked_at -= 5000;
+    assert_false(registry_refresh(g->reg, &x.w, on_told, &x));
+    assert_int_equal(x.told, 1);
+}
+
+static void refresh(void)
+{
+    static struct waits x;
+
+    registry_find(g->reg, "a")->caps.asked_at -= 100000;
+    x.told = 0;
+    assert_true(registry_refresh(g->reg, &x.w, on_told, &x));
+    RIG_UNTIL(g, x.told);
 }
 
 static void test_bad_info(void **state)
@@ -424,16 +486,13 @@ static void test_bad_info(void **state)
         unsigned asked = fake_asked(f, "GET /object_info");
 
         fake_set(&f->object_info, bad[i]);
-        registry_find(g->reg, "a")->caps.asked_at -= 100000;
-        registry_refresh(g->reg);
-        RIG_UNTIL(g, fake_asked(f, "GET /object_info") > asked && !registry_find(g->reg, "a")->caps.fetching);
+        refresh();
+        assert_int_equal(fake_asked(f, "GET /object_info"), asked + 1);
         assert_true(merged_has("Loader")); /* what was known stays */
         assert_int_equal(rig_server(g, "a").nodes, 2);
     }
     fake_next(f, "GET", "/object_info", FAKE_CUT, 200, INFO_B, 2);
-    registry_find(g->reg, "a")->caps.asked_at -= 100000;
-    registry_refresh(g->reg);
-    RIG_UNTIL(g, !registry_find(g->reg, "a")->caps.fetching);
+    refresh();
     assert_false(merged_has("OnlyB"));
 }
 
@@ -442,6 +501,7 @@ static void test_warm(void **state)
 {
     struct registry_entry v[3] = {{"a", NULL, 1, NULL}, {"b", NULL, 1, NULL}, {"c", NULL, 1, NULL}};
     char url[3][64];
+    int64_t ago;
     struct err e;
     char *need;
 
@@ -471,6 +531,8 @@ static void test_warm(void **state)
     assert_int_equal(fleet_can_run(g->fleet, rig_server(g, "b").index, need), 1);
     assert_string_equal(rig_server(g, "b").version, "0.3.64");
     assert_non_null(registry_system_stats(g->reg, "b"));
+    assert_non_null(registry_last_stats(g->reg, "b", &ago));
+    assert_int_equal(ago, -1); /* of the life before */
     free(need);
 }
 
@@ -510,6 +572,7 @@ static void test_stats(void **state)
 {
     struct fake *f = fake_with(0, "{}");
     unsigned asked;
+    int64_t ago;
 
     (void)state;
     rig_servers(g, 1);
@@ -522,6 +585,14 @@ static void test_stats(void **state)
     }
     assert_int_equal(fake_asked(f, "GET /system_stats"), asked);
     registry_find(g->reg, "a")->caps.stats_at -= 10000;
+    for (int i = 0; i < 20; i++) { /* this one never asks */
+        assert_non_null(registry_last_stats(g->reg, "a", &ago));
+        assert_true(ago >= 0);
+        rig_turn(g);
+    }
+    assert_int_equal(fake_asked(f, "GET /system_stats"), asked);
+    assert_null(registry_last_stats(g->reg, "nobody", &ago));
+    assert_int_equal(ago, -1);
     fake_next(f, "GET", "/system_stats", FAKE_ANSWER, 200, "{\"system\": {\"comfyui_version\": \"0.4.0\"}}",
               1);
     assert_non_null(registry_system_stats(g->reg, "a"));
@@ -618,6 +689,7 @@ int main(void)
         T(test_merge),
         T(test_shared),
         T(test_refresh),
+        T(test_refresh_silent),
         T(test_bad_info),
         T(test_warm),
         T(test_forgotten),

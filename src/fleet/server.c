@@ -88,7 +88,7 @@ void server_unref(struct server *s)
     list_for_each_safe(it, &s->held)
         free(list_entry(it, struct held, link));
     bytes_unref(s->caps.stats);
-    object_info_unref(s->caps.info);
+    caps_drop(r, NULL, s->caps.info);
     free(s->name);
     free(s->url);
     free(s->shown);

@@ -374,13 +374,34 @@ static void ws_open(struct ws *w, struct stream *s)
     ws_arm(w);
 }
 
+/* What is no handshake is told so in the words of aiohttp 3.14, the server of ComfyUI. */
+static void refuse(struct http_req *r)
+{
+    const char *upgrade = http_req_header(r, "Upgrade"), *connection = http_req_header(r, "Connection"),
+               *version = http_req_header(r, "Sec-WebSocket-Version"),
+               *key = http_req_header(r, "Sec-WebSocket-Key");
+    char text[256];
+
+    if (!upgrade || strcasecmp(upgrade, "websocket") != 0)
+        snprintf(text, sizeof(text),
+                 "No WebSocket UPGRADE hdr: %.100s\n Can \"Upgrade\" only to \"WebSocket\".",
+                 upgrade ? upgrade : "None");
+    else if (!http_headers_has_token(http_req_headers(r), "Connection", "upgrade"))
+        snprintf(text, sizeof(text), "No CONNECTION upgrade hdr: %.100s", connection ? connection : "None");
+    else if (!version || strcmp(version, "13") != 0)
+        snprintf(text, sizeof(text), "Unsupported version: %.100s", version ? version : "None");
+    else
+        snprintf(text, sizeof(text), "Handshake error: %.100s", key ? key : "None");
+    http_reply_str(r, 400, "text/plain; charset=utf-8", text);
+}
+
 struct ws *ws_accept(struct http_req *r, const struct ws_limits *lim, const struct ws_handlers *h, void *arg)
 {
     char accept[WS_ACCEPT_SIZE];
     struct ws *w;
 
     if (!http_wants_websocket(r)) {
-        http_reply_str(r, 400, "text/plain; charset=utf-8", "400: this is a WebSocket endpoint");
+        refuse(r);
         return NULL;
     }
     w = ws_new(http_req_loop(r), true, lim, h, arg);

@@ -463,6 +463,7 @@ bool runner_submit(struct runner *r, const struct store_submit *in, store_submit
     w->s.tenant = xstrdup(in->tenant);
     w->s.client_id = xstrdup_null(in->client_id);
     w->s.window_id = xstrdup_null(in->window_id);
+    w->s.workflow_id = xstrdup_null(in->workflow_id);
     w->s.need = xstrdup_null(in->need);
     w->s.priority = in->priority;
     w->s.created_at = w->s.state_at = in->created_at;

@@ -13,28 +13,18 @@ void account_cached(struct attempt *a, struct json nodes)
     a->cached = json_type(nodes) == JSON_ARRAY ? xstrndup(nodes.p, nodes.n) : NULL;
 }
 
-/* The node before this one has run. Again after an interruption of the socket: it may stand there twice, so it is looked
- * for. */
+/* The node before this one has run. */
 void account_executing(struct attempt *a, struct json node)
 {
-    char *before = a->executing;
-    bool known = before == NULL || json_str_eq(node, before);
-
-    for (size_t i = 0; !known && i < a->n_ran; i++)
-        known = strcmp(a->ran[i], before) == 0;
-    if (!known) {
-        a->ran = xrealloc(a->ran, (a->n_ran + 1) * sizeof(char *));
-        a->ran[a->n_ran++] = xstrdup(before);
-    }
-    free(before);
+    if (a->executing && !json_str_eq(node, a->executing))
+        strset_add(&a->ran, a->executing, RUNNER_NODES_BYTES);
+    free(a->executing);
     a->executing = json_strdup(node);
 }
 
 void account_forget(struct attempt *a)
 {
-    for (size_t i = 0; i < a->n_ran; i++)
-        free(a->ran[i]);
-    free(a->ran);
+    strset_clear(&a->ran);
     free(a->cached);
     free(a->executing);
     bytes_unref(a->graph);
@@ -45,6 +35,7 @@ void account_forget(struct attempt *a)
 static void put_interrupted(struct buf *b, const struct runner_job *j, int64_t at)
 {
     const struct attempt *a = j->a;
+    const struct strset_item *i;
     char *type = NULL;
     struct buf ran = BUF_INIT;
     struct json graph;
@@ -52,8 +43,9 @@ static void put_interrupted(struct buf *b, const struct runner_job *j, int64_t a
 
     jsonw_init(&w, &ran);
     jsonw_arr(&w);
-    for (size_t i = 0; a && i < a->n_ran; i++)
-        jsonw_str(&w, a->ran[i]);
+    if (a)
+        for (i = strset_next(&a->ran, NULL); i; i = strset_next(&a->ran, i))
+            jsonw_str(&w, strset_name(i));
     jsonw_arr_end(&w);
     if (a && a->executing && a->graph && json_check(a->graph->data, a->graph->len, NULL, &graph, NULL) == 0)
         type = json_strdup(json_get(json_get(graph, a->executing), "class_type"));

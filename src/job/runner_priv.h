@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/list.h"
 #include "base/rank.h"
+#include "base/strset.h"
 #include "job/runner.h"
 #include "job/scheduler.h"
 
@@ -65,14 +66,15 @@ struct attempt {
     struct bytes *history; /* the upstream body, once read */
     struct bytes *graph;   /* as submitted; NULL while not loaded */
     char *executing;       /* node */
-    char **ran;            /* nodes that were executing before it */
-    size_t n_ran;
-    char *cached; /* JSON list of node ids, as execution_cached had it; NULL: it has not come */
+    struct strset ran;     /* nodes that were executing before it, as far as there is room */
+    char *cached;          /* JSON list of node ids, as execution_cached had it; NULL: it has not come */
     char *error_message, *error_detail; /* from history or from a refusal; detail is JSON */
     int64_t progress_value, progress_max;
     char *progress_node;
     UT_hash_handle hh;
 };
+
+#define RUNNER_NODES_BYTES (4u << 20) /* of memory, for the nodes of one attempt that a server has named */
 
 struct cancel {
     struct list link;

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <event2/dns.h>
@@ -43,6 +44,11 @@ struct loop {
     int wake_fd;
     pthread_mutex_t lock; /* guards msgs */
     struct list msgs;
+
+    /* the watchdog; us of CPU time */
+    int64_t watch_us; /* 0: none */
+    int64_t longest_us;
+    uint64_t turns;
 };
 
 /* --- messages --- */
@@ -232,6 +238,13 @@ struct loop *loop_new(struct err *e)
     return l;
 }
 
+static void tell_longest(const struct loop *l)
+{
+    if (l->watch_us)
+        log_info(LOG_S("loop", "turns"), LOG_I("count", (int64_t)l->turns),
+                 LOG_I("longest_cpu_us", l->longest_us));
+}
+
 static bool loop_idle(struct loop *l)
 {
     take_messages(l);
@@ -246,6 +259,7 @@ void loop_free(struct loop **lp)
         return;
     *lp = NULL;
     assert(!l->in_turn);
+    tell_longest(l);
     while (!loop_idle(l)) {
         deliver_messages(l);
         while (!list_empty(&l->orphans)) {
@@ -264,8 +278,36 @@ void loop_adopt(struct loop *l, struct orphan *o)
     list_push_back(&l->orphans, &o->link);
 }
 
+/* --- the watchdog --- */
+
+static int64_t cpu_us(void)
+{
+    struct timespec ts;
+
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &ts);
+    return (int64_t)ts.tv_sec * 1000000 + ts.tv_nsec / 1000;
+}
+
+static void watch_turn(struct loop *l, int64_t began, int64_t tasks_began)
+{
+    int64_t now = cpu_us(), took = now - began;
+
+    l->turns++;
+    if (took > l->longest_us)
+        l->longest_us = took;
+    if (took > l->watch_us)
+        log_warn(LOG_S("loop", "turn_too_long"), LOG_I("cpu_us", took),
+                 LOG_I("in_tasks_us", now - tasks_began), LOG_I("most_us", l->watch_us));
+}
+
+void loop_watch(struct loop *l, int64_t max_ms)
+{
+    l->watch_us = max_ms * 1000;
+}
+
 void loop_turn(struct loop *l, int wait_ms)
 {
+    int64_t began = l->watch_us ? cpu_us() : 0, tasks_began = 0;
     struct timeval tv = {.tv_sec = wait_ms / 1000, .tv_usec = (wait_ms % 1000) * 1000};
 
     assert(!l->in_turn);
@@ -277,8 +319,12 @@ void loop_turn(struct loop *l, int wait_ms)
     event_base_loop(l->base, (wait_ms == 0 ? EVLOOP_NONBLOCK : 0) | EVLOOP_ONCE | EVLOOP_NO_EXIT_ON_EMPTY);
     if (wait_ms > 0)
         evtimer_del(l->patient);
+    if (l->watch_us)
+        tasks_began = cpu_us();
     run_tasks(l);
     l->in_turn = false;
+    if (l->watch_us)
+        watch_turn(l, began, tasks_began);
 }
 
 void loop_run(struct loop *l)

@@ -26,6 +26,10 @@ void loop_stop(struct loop *l);
 /* One turn: waits for at most wait_ms for something to happen. For tests. */
 void loop_turn(struct loop *l, int wait_ms);
 
+/* A watchdog: a warning in the log for each turn in which the thread computed for longer than this (waiting and what
+ * others made it wait for do not count), and the longest turn of all when the loop is freed. 0: no watchdog. */
+void loop_watch(struct loop *l, int64_t max_ms);
+
 struct clock *loop_clock(struct loop *l); /* the system's */
 int64_t loop_now(struct loop *l);         /* monotonic ms, read once a turn */
 struct event_base *loop_base(struct loop *l);

@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 
 #include "base/hash.h"
 #include "base/list.h"
@@ -194,32 +193,6 @@ static void on_close(struct ws *w, int code, const char *reason, bool opened, vo
     sock_free(s);
 }
 
-/* aiohttp's answers to what is no handshake. */
-static bool refuse(struct http_req *r)
-{
-    const char *upgrade = http_req_header(r, "Upgrade"),
-               *version = http_req_header(r, "Sec-WebSocket-Version");
-    const struct http_headers *h = http_req_headers(r);
-    char text[256];
-
-    if (!upgrade || strcasecmp(upgrade, "websocket") != 0)
-        snprintf(text, sizeof(text),
-                 "No WebSocket UPGRADE hdr: %.100s\n Can \"Upgrade\" only to \"WebSocket\".",
-                 upgrade ? upgrade : "None");
-    else if (!http_headers_has_token(h, "Connection", "upgrade"))
-        snprintf(text, sizeof(text), "No CONNECTION upgrade hdr: %.100s",
-                 http_req_header(r, "Connection") ? http_req_header(r, "Connection") : "None");
-    else if (!version || strcmp(version, "13") != 0)
-        snprintf(text, sizeof(text), "Unsupported version: %.100s", version ? version : "None");
-    else if (!http_wants_websocket(r))
-        snprintf(text, sizeof(text), "Handshake error: %.100s",
-                 http_req_header(r, "Sec-WebSocket-Key") ? http_req_header(r, "Sec-WebSocket-Key") : "None");
-    else
-        return false;
-    http_reply_str(r, 400, "text/plain; charset=utf-8", text);
-    return true;
-}
-
 void sim_hub_accept(struct hub *h, struct http_req *r, const char *sid, struct clock *clock)
 {
     static const struct ws_handlers handlers = {.on_message = on_message, .on_close = on_close};
@@ -228,8 +201,6 @@ void sim_hub_accept(struct hub *h, struct http_req *r, const char *sid, struct c
     struct sock *s;
     char minted[UUID_SIZE];
 
-    if (refuse(r))
-        return;
     if (!sid || !*sid) { /* uuid4().hex: without hyphens */
         size_t n = 0;
 

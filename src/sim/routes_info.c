@@ -8,6 +8,29 @@
 
 /* --- node classes --- */
 
+/* A class as packs of custom nodes bring them: long lists of files. Every tenth is another one on each server. */
+static void put_custom_node(struct buf *b, unsigned n, const char *server)
+{
+    buf_printf(
+        b, ", \"CustomNode%u\": {\"input\": {\"required\": {\"strength\": [\"FLOAT\", {\"default\": 1.0}], ",
+        n);
+    buf_puts(b, "\"file\": [[");
+    for (unsigned i = 0; i < 180; i++)
+        buf_printf(b, "%s\"style_%05u_%04u.safetensors\"", i ? ", " : "", n, i);
+    if (n % 10 == 0) {
+        buf_puts(b, ", ");
+        json_put_str(b, server);
+    }
+    buf_printf(
+        b,
+        "]]}, \"optional\": {}}, \"input_order\": {\"required\": [\"strength\", \"file\"], \"optional\": "
+        "[]}, "
+        "\"output\": [\"STYLE\"], \"output_is_list\": [false], \"output_name\": [\"STYLE\"], "
+        "\"name\": \"CustomNode%u\", \"display_name\": \"Custom node %u\", \"description\": \"\", "
+        "\"python_module\": \"custom_nodes.pack_%u\", \"category\": \"custom\", \"output_node\": false}",
+        n, n, n / 100);
+}
+
 static void reply_all_classes(struct http_req *r, void *arg)
 {
     struct sim_server *s = arg;
@@ -21,6 +44,8 @@ static void reply_all_classes(struct http_req *r, void *arg)
             buf_puts(&b, ", ");
         node_put_info(&b, &c[i], &s->files, &s->models);
     }
+    for (unsigned i = 0; i < s->custom_nodes; i++)
+        put_custom_node(&b, i, s->name);
     buf_putc(&b, '}');
     reply_json(r, 200, &b);
 }

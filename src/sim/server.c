@@ -432,6 +432,7 @@ struct sim_server *sim_server_new(struct loop *l, struct workers *w, const struc
     s->random = c->seed;
     s->name = xstrdup(c->name);
     s->speed = c->speed;
+    s->custom_nodes = c->custom_nodes;
     list_init(&s->delayed);
     if (add_faults(s, c, e) < 0 || files_init(&s->files, c->state, &s->clock, e) < 0) {
         faults_fini(&s->faults);

@@ -12,7 +12,7 @@ struct sim_server_conf {
     const char *listen; /* HOST:PORT; port 0 picks one */
     const char *state;  /* its folder */
     const char *checkpoints;
-    unsigned vram_models;
+    unsigned vram_models, custom_nodes;
     double speed;
     uint64_t seed;
     int64_t history_lag_ms;

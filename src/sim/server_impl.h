@@ -16,6 +16,7 @@ struct sim_server {
     struct clock clock; /* of this server: time from the system, random bytes from the seed */
     uint64_t random;
     char *name, *addr;
+    unsigned custom_nodes; /* classes that only object_info has */
     double speed;
     struct files files;
     struct models models;

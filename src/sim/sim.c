@@ -15,7 +15,7 @@
 
 struct options {
     const char *listen, *name, *state, *checkpoints;
-    unsigned count, vram_models;
+    unsigned count, vram_models, custom_nodes;
     uint64_t seed;
     double speed;
     int64_t history_lag_ms;
@@ -37,6 +37,7 @@ static const struct {
     {"state", "DIR", "keeps input, output and user folders in DIR/1, DIR/2 ...; default: a temporary folder"},
     {"checkpoints", "LIST", "names of checkpoints, separated by commas; none: no models of any kind"},
     {"vram-models", "K", "so many models stay in memory (1)"},
+    {"custom-nodes", "N", "GET /object_info has N more classes of 6 KB each, which cannot be run (0)"},
     {"verbose", NULL, "logs every request"},
     {"help", NULL, "this text"},
 };
@@ -91,6 +92,8 @@ static int take_option(struct options *o, const char *name, const char *v)
         o->count = (unsigned)n;
     else if (strcmp(name, "vram-models") == 0 && whole(v, 0, 1000, &n))
         o->vram_models = (unsigned)n;
+    else if (strcmp(name, "custom-nodes") == 0 && whole(v, 0, 100000, &n))
+        o->custom_nodes = (unsigned)n;
     else if (strcmp(name, "seed") == 0 && whole(v, 0, UINT64_MAX, &n))
         o->seed = n;
     else if (strcmp(name, "history-lag") == 0) {
@@ -181,6 +184,7 @@ static struct sim_server *start_one(struct loop *l, struct workers *w, const str
                                 .state = state,
                                 .checkpoints = o->checkpoints,
                                 .vram_models = o->vram_models,
+                                .custom_nodes = o->custom_nodes,
                                 .speed = o->speed,
                                 .seed = o->seed + i * 1000003u,
                                 .history_lag_ms = o->history_lag_ms,

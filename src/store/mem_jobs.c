@@ -315,6 +315,15 @@ static bool list_matches(const struct store_filter *f, const struct mem_job *j)
            same(f->window_id, s->window_id) && same(f->server, s->server);
 }
 
+static bool list_has_kind(const struct store_filter *f, const struct job_record *rec)
+{
+    for (size_t i = 0; i < rec->n_outputs; i++)
+        if (rec->outputs[i].attempt == rec->s.attempt && rec->outputs[i].kind &&
+            strcmp(rec->outputs[i].kind, f->kind) == 0)
+            return true;
+    return false;
+}
+
 static int64_t took(const struct job_summary *s)
 {
     return s->started_at > 0 ? s->finished_at - s->started_at : 0;
@@ -347,7 +356,8 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
     struct mem_job **sorted = f->by_duration ? sorted_copy(m) : NULL;
     struct mem_job **v = sorted ? sorted : f->in_history ? m->finished.v : m->order.v;
     size_t n = f->in_history ? m->finished.n : m->order.n;
-    int64_t skip = f->offset, last = 0;
+    int64_t skip = f->kind ? 0 : f->offset, last = 0, seen = 0;
+    int look = f->kind && f->look > f->limit ? f->look : f->limit;
 
     for (size_t i = 0; f->count && i < n; i++)
         r->out.list.total += list_matches(f, v[i]);
@@ -359,6 +369,14 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
         if (f->after && (f->oldest_first ? at <= f->after : at >= f->after))
             continue;
         if (!list_matches(f, j) || skip-- > 0)
+            continue;
+        if (look == 0) {
+            r->out.list.next = seen;
+            break;
+        }
+        look--;
+        seen = at;
+        if (f->kind && !list_has_kind(f, j->rec))
             continue;
         if (r->out.list.n == (size_t)f->limit) {
             r->out.list.next = last;

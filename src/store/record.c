@@ -236,10 +236,58 @@ void job_record_free(struct job_record **rp)
     free(r);
 }
 
+static bool is_image(const char *kind)
+{
+    return kind && strcmp(kind, "image") == 0;
+}
+
+static size_t few_images(const struct job_record *r)
+{
+    size_t n = 0;
+
+    while (n < r->n_outputs && is_image(r->outputs[n].kind))
+        n++;
+    return n;
+}
+
+bool job_few_takes(const struct job_record *r, const char *kind)
+{
+    return r->n_outputs < JOB_FEW || (is_image(kind) && few_images(r) < JOB_FEW);
+}
+
+void job_few_put(struct job_record *r, struct job_output *o)
+{
+    size_t at = is_image(o->kind) ? few_images(r) : r->n_outputs;
+
+    if (r->outputs == NULL)
+        r->outputs = xcalloc(JOB_FEW, sizeof(*r->outputs));
+    if (r->n_outputs == JOB_FEW)
+        job_output_fini(&r->outputs[--r->n_outputs]);
+    memmove(&r->outputs[at + 1], &r->outputs[at], (r->n_outputs - at) * sizeof(*r->outputs));
+    r->outputs[at] = *o;
+    r->n_outputs++;
+}
+
+static void copy_few(struct job_record *to, const struct job_record *from)
+{
+    for (size_t i = 0; i < from->n_outputs; i++) {
+        struct job_output o;
+
+        if (from->outputs[i].attempt != from->s.attempt)
+            continue;
+        to->outputs_count++;
+        if (!job_few_takes(to, from->outputs[i].kind))
+            continue;
+        job_output_copy(&o, &from->outputs[i]);
+        job_few_put(to, &o);
+    }
+}
+
 static void copy_lists(struct job_record *to, const struct job_record *from, uint32_t parts)
 {
-    if (parts & JOB_PART_ATTEMPTS) {
+    if (parts & (JOB_PART_ATTEMPTS | JOB_PART_ERROR))
         job_error_copy(&to->error, &from->error);
+    if (parts & JOB_PART_ATTEMPTS) {
         to->attempts = xcalloc(from->n_attempts, sizeof(*to->attempts));
         for (size_t i = 0; i < from->n_attempts; i++)
             job_attempt_copy(&to->attempts[to->n_attempts++], &from->attempts[i]);
@@ -248,6 +296,8 @@ static void copy_lists(struct job_record *to, const struct job_record *from, uin
         to->outputs = xcalloc(from->n_outputs, sizeof(*to->outputs));
         for (size_t i = 0; i < from->n_outputs; i++)
             job_output_copy(&to->outputs[to->n_outputs++], &from->outputs[i]);
+    } else if (parts & JOB_PART_FEW) {
+        copy_few(to, from);
     }
     if (parts & JOB_PART_TIMELINE) {
         to->timeline = xcalloc(from->n_timeline, sizeof(*to->timeline));

@@ -150,6 +150,11 @@ void job_summary_copy(struct job_summary *to, const struct job_summary *from);
 #define JOB_PART_INPUTS 32u
 #define JOB_PART_SECRETS 64u
 #define JOB_PART_ANSWER 128u
+#define JOB_PART_ERROR 256u /* the error without the attempts */
+/* Of the present attempt's outputs the first JOB_FEW, images before others, and how many there are. Instead of all that are
+ * kept, unless JOB_PART_OUTPUTS asks for them. */
+#define JOB_PART_FEW 512u
+#define JOB_FEW 4
 #define JOB_PART_RECORD (JOB_PART_OUTPUTS | JOB_PART_ATTEMPTS | JOB_PART_TIMELINE)
 
 struct job_record {
@@ -167,6 +172,7 @@ struct job_record {
     size_t n_attempts;
     struct job_output *outputs;
     size_t n_outputs;
+    size_t outputs_count; /* JOB_PART_FEW: of the present attempt */
     struct job_note *timeline;
     size_t n_timeline;
     struct job_input *inputs;
@@ -175,6 +181,10 @@ struct job_record {
 void job_record_free(struct job_record **r); /* with everything in it */
 /* A copy that holds the summary, retry_of and the JOB_PART_* asked for. */
 struct job_record *job_record_copy(const struct job_record *from, uint32_t parts);
+/* For JOB_PART_FEW, output by output in their order: would this one be among the few? Then job_few_put(), which takes over what
+ * *o holds. */
+bool job_few_takes(const struct job_record *r, const char *kind);
+void job_few_put(struct job_record *r, struct job_output *o);
 void job_output_fini(struct job_output *o);
 void job_output_copy(struct job_output *to, const struct job_output *from);
 void job_error_fini(struct job_error *e);

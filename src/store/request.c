@@ -253,6 +253,7 @@ static void req_pack(struct req *r, struct pack *k)
         r->in.list.client_id = pack_str(k, r->in.list.client_id);
         r->in.list.window_id = pack_str(k, r->in.list.window_id);
         r->in.list.server = pack_str(k, r->in.list.server);
+        r->in.list.kind = pack_str(k, r->in.list.kind);
         r->in.list.workflow_id = pack_str(k, r->in.list.workflow_id);
         break;
     case REQ_OUTPUT_FIND:
@@ -383,6 +384,8 @@ void req_give_list(struct store *s, const struct store_filter *f, store_list_cb 
     r.in.list.states &= JOB_STATES_LIVE | JOB_STATES_ENDED;
     if (r.in.list.states == 0)
         r.in.list.states = JOB_STATES_LIVE | JOB_STATES_ENDED;
+    if (r.in.list.look == 0)
+        r.in.list.look = STORE_LOOK;
     req_give(s, &r);
 }
 

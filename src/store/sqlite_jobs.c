@@ -227,6 +227,7 @@ static void step_finish(struct db *db, struct job_row *row, const struct store_s
     row->hist = row->flags & JOB_F_NO_HISTORY ? 0 : row->fin;
     row->finished_at = in->at;
     db->now.finished++;
+    db->now.ended[in->state]++;
     db_exec(db, "DELETE FROM job_secrets WHERE seq = ?", "i", row->seq);
 }
 
@@ -351,7 +352,7 @@ static void load_docs(struct db *db, int64_t seq, uint32_t parts, struct job_rec
     }
 }
 
-static void load_attempts(struct db *db, int64_t seq, struct job_record *rec)
+static void load_error(struct db *db, int64_t seq, struct job_record *rec)
 {
     sqlite3_stmt *st =
         db_query(db, "SELECT code, attempt, server, message, detail FROM job_errors WHERE seq = ?", "i", seq);
@@ -361,10 +362,16 @@ static void load_attempts(struct db *db, int64_t seq, struct job_record *rec)
                                         col_str(st, 2), col_str(st, 3), col_str(st, 4)};
         db_end(st);
     }
-    st = db_query(db,
-                  "SELECT n, upstream_id, server, started_at, ended_at, code, message FROM attempts"
-                  " WHERE seq = ? ORDER BY n",
-                  "i", seq);
+}
+
+static void load_attempts(struct db *db, int64_t seq, struct job_record *rec)
+{
+    sqlite3_stmt *st =
+        db_query(db,
+                 "SELECT n, upstream_id, server, started_at, ended_at, code, message FROM attempts"
+                 " WHERE seq = ? ORDER BY n",
+                 "i", seq);
+
     while (db_next(db, st)) {
         struct job_attempt a = {.n = sqlite3_column_int(st, 0),
                                 .server = col_str(st, 2),
@@ -379,27 +386,49 @@ static void load_attempts(struct db *db, int64_t seq, struct job_record *rec)
     }
 }
 
-static void load_outputs(struct db *db, int64_t seq, struct job_record *rec)
+#define OUTPUT_COLS                                                                                          \
+    "SELECT n, attempt, node_id, kind, key, filename, subfolder, type, mime, size, hash FROM outputs"
+
+static struct job_output output_row(sqlite3_stmt *st)
 {
-    sqlite3_stmt *st =
-        db_query(db,
-                 "SELECT n, attempt, node_id, kind, key, filename, subfolder, type, mime, size,"
-                 " hash FROM outputs WHERE seq = ? ORDER BY attempt, n",
-                 "i", seq);
+    struct job_output o = {.n = sqlite3_column_int(st, 0),
+                           .attempt = sqlite3_column_int(st, 1),
+                           .node_id = col_str(st, 2),
+                           .kind = col_str(st, 3),
+                           .key = col_str(st, 4),
+                           .filename = col_str(st, 5),
+                           .subfolder = col_str(st, 6),
+                           .type = col_str(st, 7),
+                           .mime = col_str(st, 8),
+                           .size = sqlite3_column_int64(st, 9)};
+
+    col_hash(st, 10, o.blake3);
+    return o;
+}
+
+static void load_few(struct db *db, int64_t seq, struct job_record *rec)
+{
+    sqlite3_stmt *st = db_query(db, OUTPUT_COLS " WHERE seq = ? AND attempt = ? ORDER BY n", "ii", seq,
+                                (int64_t)rec->s.attempt);
 
     while (db_next(db, st)) {
-        struct job_output o = {.n = sqlite3_column_int(st, 0),
-                               .attempt = sqlite3_column_int(st, 1),
-                               .node_id = col_str(st, 2),
-                               .kind = col_str(st, 3),
-                               .key = col_str(st, 4),
-                               .filename = col_str(st, 5),
-                               .subfolder = col_str(st, 6),
-                               .type = col_str(st, 7),
-                               .mime = col_str(st, 8),
-                               .size = sqlite3_column_int64(st, 9)};
+        struct job_output o;
 
-        col_hash(st, 10, o.blake3);
+        rec->outputs_count++;
+        if (!job_few_takes(rec, (const char *)sqlite3_column_text(st, 3)))
+            continue;
+        o = output_row(st);
+        job_few_put(rec, &o);
+    }
+}
+
+static void load_outputs(struct db *db, int64_t seq, struct job_record *rec)
+{
+    sqlite3_stmt *st = db_query(db, OUTPUT_COLS " WHERE seq = ? ORDER BY attempt, n", "i", seq);
+
+    while (db_next(db, st)) {
+        struct job_output o = output_row(st);
+
         GROW(rec->outputs, rec->n_outputs);
         rec->outputs[rec->n_outputs++] = o;
     }
@@ -472,10 +501,14 @@ struct job_record *sql_job_load(struct db *db, sqlite3_stmt *row, uint32_t parts
     rec->retry_of = col_str(row, 20);
     load_summary(db, row, &rec->s);
     load_docs(db, seq, parts, rec);
+    if ((parts & (JOB_PART_ATTEMPTS | JOB_PART_ERROR)) && rec->s.code != JOB_OK)
+        load_error(db, seq, rec);
     if (parts & JOB_PART_ATTEMPTS)
         load_attempts(db, seq, rec);
     if (parts & JOB_PART_OUTPUTS)
         load_outputs(db, seq, rec);
+    else if (parts & JOB_PART_FEW)
+        load_few(db, seq, rec);
     if (parts & JOB_PART_TIMELINE)
         load_timeline(db, seq, rec);
     if (parts & JOB_PART_INPUTS)

@@ -119,24 +119,57 @@ void sql_list_text(struct buf *sql, const struct store_filter *f)
     buf_puts(sql, " LIMIT ?6 OFFSET ?7");
 }
 
-enum store_status sql_list(struct db *db, struct req *r)
+/* Of the job that the list's row is. */
+static bool has_kind(struct db *db, const struct store_filter *f, int64_t at)
 {
-    const struct store_filter *f = &r->in.list;
-    struct store_list *out = &r->out.list;
-    int64_t *at = xcalloc((size_t)f->limit + 1, sizeof(*at));
+    return db_int(db, 0,
+                  f->in_history ? "SELECT EXISTS (SELECT 1 FROM jobs JOIN outputs USING (seq, attempt)"
+                                  " WHERE jobs.fin = ? AND kind = ?)"
+                                : "SELECT EXISTS (SELECT 1 FROM jobs JOIN outputs USING (seq, attempt)"
+                                  " WHERE jobs.seq = ? AND kind = ?)",
+                  "is", at, f->kind) != 0;
+}
+
+/* The places of a page's rows, at most limit. *next: the place from which to go on, 0: there are no more. */
+static size_t list_places(struct db *db, const struct store_filter *f, int64_t *at, int64_t *next)
+{
+    int64_t look = f->kind && f->look > f->limit ? f->look : f->limit, seen = 0;
     struct buf sql = BUF_INIT;
     sqlite3_stmt *st;
     size_t n = 0;
 
+    *next = 0;
     sql_list_text(&sql, f);
-    st = db_query(db, sql.data, f->workflow_id ? "ssssiiis" : "ssssiii", f->tenant, f->client_id,
-                  f->window_id, f->server, f->after, (int64_t)f->limit + 1, f->offset, f->workflow_id);
-    while (db_next(db, st))
-        at[n++] = sqlite3_column_int64(st, 0);
-    if (n > (size_t)f->limit) {
-        n = (size_t)f->limit;
-        out->next = at[n - 1];
+    st =
+        db_query(db, sql.data, f->workflow_id ? "ssssiiis" : "ssssiii", f->tenant, f->client_id, f->window_id,
+                 f->server, f->after, look + 1, f->kind ? (int64_t)0 : f->offset, f->workflow_id);
+    while (*next == 0 && db_next(db, st)) {
+        int64_t place = sqlite3_column_int64(st, 0);
+
+        if (look-- == 0)
+            *next = seen;
+        else if (f->kind == NULL || has_kind(db, f, place)) {
+            if (n == (size_t)f->limit)
+                *next = at[n - 1];
+            else
+                at[n++] = place;
+        }
+        seen = place;
     }
+    if (*next)
+        db_end(st);
+    buf_free(&sql);
+    return n;
+}
+
+enum store_status sql_list(struct db *db, struct req *r)
+{
+    const struct store_filter *f = &r->in.list;
+    struct store_list *out = &r->out.list;
+    int64_t *at = xcalloc((size_t)f->limit, sizeof(*at));
+    size_t n = list_places(db, f, at, &out->next);
+    sqlite3_stmt *st;
+
     out->rows = xcalloc(n, sizeof(struct job_record *));
     for (size_t i = 0; i < n; i++) {
         st = db_query(db,
@@ -149,11 +182,12 @@ enum store_status sql_list(struct db *db, struct req *r)
         }
     }
     if (f->shown && f->count) {
-        buf_clear(&sql);
+        struct buf sql = BUF_INIT;
+
         sql_count_text(&sql, f);
         out->total = db_int(db, 0, sql.data, f->workflow_id ? "ss" : "s", f->tenant, f->workflow_id);
+        buf_free(&sql);
     }
-    buf_free(&sql);
     free(at);
     return STORE_OK;
 }

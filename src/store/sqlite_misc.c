@@ -128,6 +128,7 @@ static int remove_job(struct db *db, int64_t seq)
         "DELETE FROM jobs WHERE seq = ?",
     };
 
+    int64_t state = db_int(db, JOB_FAILED, "SELECT state FROM jobs WHERE seq = ?", "i", seq);
     int outputs;
 
     db_exec(db, "DELETE FROM outputs WHERE seq = ?", "i", seq);
@@ -135,6 +136,7 @@ static int remove_job(struct db *db, int64_t seq)
     for (size_t i = 0; i < ARRAY_LEN(parts); i++)
         db_exec(db, parts[i], "i", seq);
     db->now.finished--;
+    db->now.ended[state % JOB_STATES]--;
     return outputs;
 }
 

@@ -219,11 +219,15 @@ static int db_begin_life(struct db *db, const char *path, struct err *e)
                            "SELECT max(coalesce((SELECT max(fin) FROM jobs WHERE fin IS NOT NULL), 0),"
                            " coalesce((SELECT value FROM marks WHERE name = 'fin'), 0))",
                            ""),
-        .finished = db_int(db, 0, "SELECT count(*) FROM jobs WHERE fin IS NOT NULL", ""),
         .blobs = db_int(db, 0, "SELECT count(*) FROM blobs", ""),
         .blob_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs", ""),
         .kept_bytes = db_int(db, 0, "SELECT sum(size) FROM blobs WHERE doomed_at IS NULL", ""),
     };
+    for (int s = JOB_SUCCEEDED; s < JOB_STATES; s++) {
+        db->committed.ended[s] =
+            db_int(db, 0, "SELECT count(*) FROM jobs INDEXED BY jobs_state WHERE state = ?", "i", (int64_t)s);
+        db->committed.finished += db->committed.ended[s];
+    }
     db->now = db->committed;
     if (db_is_damaged(db))
         return err_set(e, EIO, DB_DAMAGED, path, db->why);

@@ -142,6 +142,7 @@ static void every_verb(struct fx *f)
     struct store_user_put user = {.tenant = "t", .area = "a", .path = "x/y", .files_max = 9};
     struct store_server server = {.name = "g", .url = "u"};
     struct store_keep keep = {.now = 1000, .outputs_ms = 1, .max_rows = 100};
+    struct store_filter l = {.limit = 1, .kind = "image", .parts = JOB_PART_FEW | JOB_PART_ERROR};
     int64_t pin = fx_pin(f, "A", 5);
 
     hash_of(o.blake3, "A");
@@ -165,6 +166,11 @@ static void every_verb(struct fx *f)
                                .n_events = 1};
     CALL(f, step, &step, on_done);
     fx_get(f, "j1");
+    CALL(f, list, &l, on_list);
+    l.in_history = true;
+    CALL(f, list, &l, on_list);
+    l.kind = NULL;
+    CALL(f, list, &l, on_list);
     CALL0(f, unfinished, on_summaries);
     CALL0(f, strays, on_strays);
     CALL(f, stray_done, "g", "u", on_done);

@@ -22,6 +22,7 @@ struct db_stmt {
 struct db_counts {
     int64_t last_fin; /* order of finishing */
     int64_t finished; /* jobs */
+    int64_t ended[JOB_STATES];
     int64_t blobs;
     int64_t blob_bytes; /* of all blobs */
     int64_t kept_bytes; /* of those that are not doomed */

@@ -178,6 +178,7 @@ static void count_commit(struct sqlite_store *s, size_t writes, int64_t began)
     s->stats.blobs = s->writer.committed.blobs;
     s->stats.blob_bytes = s->writer.committed.blob_bytes;
     s->stats.finished = s->writer.committed.finished;
+    memcpy(s->stats.ended, s->writer.committed.ended, sizeof(s->stats.ended));
     if (!s->damaged)
         s->trouble[0] = '\0';
     pthread_mutex_unlock(&s->lock);
@@ -469,6 +470,7 @@ struct store *sqlite_threads_start(struct loop *l, const struct db *writer, cons
     s->stats.blobs = writer->committed.blobs;
     s->stats.blob_bytes = writer->committed.blob_bytes;
     s->stats.finished = writer->committed.finished;
+    memcpy(s->stats.ended, writer->committed.ended, sizeof(s->stats.ended));
     pthread_mutex_init(&s->lock, NULL);
     list_init(&s->done);
     lane_init(&s->writes, s);

@@ -111,11 +111,18 @@ struct store_stray {
 };
 typedef void store_done_cb(enum store_status status, void *arg);
 
+#define STORE_LOOK 1000
+
 /* Whose, and which. */
 struct store_filter {
     const char *tenant;                         /* NULL: any */
     uint32_t states;                            /* JOB_STATE_BIT()s; 0: all */
     const char *client_id, *window_id, *server; /* NULL: any */
+    /* NULL, or only jobs of which the present attempt has an output of this kind. They are looked for among the next `look` (0:
+     * STORE_LOOK) of those that match the rest, and never fewer than limit: there may be fewer rows than limit, or none, and
+     * next all the same. Not together with offset. */
+    const char *kind;
+    int look;
     bool in_history; /* only ended jobs that stand in native history, ordered by finishing, not by seq */
     /* Only ended jobs that stand in native history, of one tenant, ordered by seq; with a workflow_id only those of this
      * workflow; by_duration: by how long they took, longest first unless oldest_first. No cursor. */
@@ -253,6 +260,7 @@ typedef void store_trimmed_cb(const struct store_trimmed *t, void *arg);
 struct store_stats {
     uint64_t commits, writes, reads, failures;
     int64_t blobs, blob_bytes, finished;
+    int64_t ended[JOB_STATES]; /* kept jobs in each terminal state; together: finished */
     int64_t
         memory; /* bytes that the database holds in memory, mostly its cache; in all stores of the process */
     struct histogram commit; /* how long transactions took, with their fsync */

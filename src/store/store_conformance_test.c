@@ -453,171 +453,6 @@ static void error_is_kept(void **state)
     assert_string_equal(r->error.detail, "{\"x\":1}");
 }
 
-/* --- lists --- */
-static void run_on(struct fx *f, const char *id, const char *server)
-{
-    struct job_attempt a = {.n = 1, .server = (char *)server};
-    struct store_step in = {.id = id, .version = 1, .state = JOB_RUNNING, .begin = &a};
-
-    snprintf(a.upstream_id, sizeof(a.upstream_id), "u-%s", id);
-    assert_int_equal(CALL(f, step, &in, on_done), STORE_OK);
-}
-
-static void list_jobs(struct fx *f)
-{
-    submit_as(f, "a", "t", "c1", "w1");
-    submit_as(f, "b", "t", "c1", "w2");
-    submit_as(f, "c", "t", "c2", "w2");
-    submit_as(f, "d", "u", "c2", NULL);
-    submit_as(f, "e", "t", NULL, NULL);
-    submit_as(f, "f", "t", "c1", "w1");
-    run_on(f, "a", "g1");
-    run_on(f, "b", "g2");
-    run_on(f, "d", "g1");
-    end_as(f, "b", JOB_SUCCEEDED, 0);
-    end_as(f, "a", JOB_FAILED, 0);
-    end_as(f, "e", JOB_CANCELED, JOB_F_NO_HISTORY);
-}
-
-static void list_filters(void **state)
-{
-    struct fx *f = *state;
-    uint32_t live = JOB_STATES_LIVE, ended = JOB_STATES_ENDED, queued = JOB_STATE_BIT(JOB_QUEUED);
-
-    list_jobs(f);
-    assert_string_equal(IDS(), "f e d c b a");
-    assert_string_equal(IDS(.oldest_first = true), "a b c d e f");
-    assert_string_equal(IDS(.tenant = "t"), "f e c b a");
-    assert_string_equal(IDS(.tenant = "u"), "d");
-    assert_string_equal(IDS(.tenant = "nobody"), "");
-    assert_string_equal(IDS(.states = live), "f d c");
-    assert_string_equal(IDS(.states = ended, .oldest_first = true), "a b e");
-    assert_string_equal(IDS(.states = queued), "f c");
-    assert_string_equal(IDS(.states = queued, .tenant = "u"), "");
-    assert_string_equal(IDS(.states = queued | JOB_STATE_BIT(JOB_FAILED), .tenant = "t"), "f c a");
-    assert_string_equal(IDS(.client_id = "c1"), "f b a");
-    assert_string_equal(IDS(.client_id = "c2", .tenant = "t"), "c");
-    assert_string_equal(IDS(.client_id = "c1", .states = ended), "b a");
-    assert_string_equal(IDS(.window_id = "w2"), "c b");
-    assert_string_equal(IDS(.window_id = "w2", .client_id = "c1"), "b");
-    assert_string_equal(IDS(.window_id = "w1", .states = live), "f");
-    assert_string_equal(IDS(.server = "g1"), "d a");
-    assert_string_equal(IDS(.server = "g1", .states = live), "d");
-    assert_string_equal(IDS(.server = "g1", .tenant = "t", .client_id = "c1"), "a");
-    assert_string_equal(IDS(.offset = 2), "d c b a");
-    assert_string_equal(IDS(.tenant = "t", .offset = 2, .oldest_first = true), "c e f");
-
-    /* native history: in the order of finishing, without what left none */
-    assert_string_equal(IDS(.in_history = true), "a b");
-    assert_string_equal(IDS(.in_history = true, .oldest_first = true, .tenant = "t"), "b a");
-    assert_string_equal(IDS(.in_history = true, .tenant = "u"), "");
-    assert_string_equal(IDS(.in_history = true, .client_id = "c1"), "a b");
-    assert_string_equal(IDS(.in_history = true, .client_id = "c1", .tenant = "t", .server = "g2"), "b");
-    assert_string_equal(IDS(.in_history = true, .window_id = "w1"), "a");
-    assert_string_equal(IDS(.in_history = true, .states = JOB_STATE_BIT(JOB_FAILED)), "a");
-    assert_string_equal(IDS(.in_history = true, .states = live), "");
-    assert_string_equal(IDS(.in_history = true, .tenant = "t", .offset = 1), "b");
-}
-
-static void list_cursors(void **state)
-{
-    struct fx *f = *state;
-    char id[8];
-
-    for (int i = 0; i < 11; i++) {
-        snprintf(id, sizeof(id), "j%02d", i);
-        submit_as(f, id, i % 2 ? "u" : "t", "c", NULL);
-        if (i >= 5)
-            end_as(f, id, i % 3 ? JOB_FAILED : JOB_SUCCEEDED, 0);
-    }
-    for (int shape = 0; shape < 16; shape++) {
-        struct store_filter all = {.limit = 100,
-                                   .oldest_first = shape & 1,
-                                   .tenant = shape & 2 ? "t" : NULL,
-                                   .client_id = shape & 4 ? "c" : NULL,
-                                   .in_history = shape & 8};
-        char *want = xstrdup(fx_ids(f, &all));
-        struct buf got = BUF_INIT;
-        struct store_filter page = all;
-
-        assert_int_equal(f->list.next, 0);
-        page.limit = 2;
-        for (int turns = 0;; turns++) {
-            int64_t next;
-
-            assert_true(turns < 10);
-            fx_ids(f, &page);
-            assert_true(f->list.n <= 2);
-            next = f->list.next;
-            buf_printf(&got, "%s%s", got.len && f->list.n ? " " : "", buf_str(&f->text));
-            if (next == 0)
-                break;
-            page.after = next;
-        }
-        assert_string_equal(buf_str(&got), want);
-        buf_free(&got);
-        free(want);
-    }
-    /* a page that ends with the list has no next */
-    fx_ids(f, &(struct store_filter){.limit = 11});
-    assert_int_equal(f->list.n, 11);
-    assert_int_equal(f->list.next, 0);
-    fx_ids(f, &(struct store_filter){.limit = 10});
-    assert_true(f->list.next != 0);
-}
-
-static void list_parts(void **state)
-{
-    struct fx *f = *state;
-    struct store_filter l = {.limit = 10, .parts = JOB_PART_GRAPH};
-
-    fx_submit(f, "j1");
-    assert_string_equal(fx_ids(f, &l), "j1");
-    assert_string_equal(f->list.rows[0]->graph->data, "j1");
-    assert_int_equal(f->list.rows[0]->n_timeline, 0);
-    l.parts = JOB_PART_RECORD;
-    fx_ids(f, &l);
-    assert_null(f->list.rows[0]->graph);
-    assert_int_equal(f->list.rows[0]->n_timeline, 1);
-}
-
-static void unfinished_ones(void **state)
-{
-    struct fx *f = *state;
-
-    list_jobs(f);
-    CALL0(f, unfinished, on_summaries);
-    assert_string_equal(buf_str(&f->text), "c:queued d:running f:queued ");
-}
-
-static void hiding(void **state)
-{
-    struct fx *f = *state;
-
-    list_jobs(f);
-    assert_int_equal(CALL(f, hide, "u", "a", on_done), STORE_NOT_FOUND); /* not theirs */
-    assert_int_equal(CALL(f, hide, "t", "c", on_done), STORE_NOT_FOUND); /* not ended */
-    assert_int_equal(CALL(f, hide, "t", "nobody", on_done), STORE_NOT_FOUND);
-    assert_string_equal(IDS(.in_history = true), "a b");
-    assert_int_equal(CALL(f, hide, "t", "a", on_done), STORE_OK);
-    assert_int_equal(CALL(f, hide, "t", "a", on_done), STORE_NOT_FOUND); /* no more */
-    assert_string_equal(IDS(.in_history = true), "b");
-    assert_true(fx_get(f, "a")->s.flags & JOB_F_NO_HISTORY);
-    assert_false(fx_get(f, "b")->s.flags & JOB_F_NO_HISTORY);
-    end_as(f, "d", JOB_SUCCEEDED, 0); /* of u */
-    assert_int_equal(CALL(f, hide, "t", NULL, on_done), STORE_OK);
-    assert_string_equal(IDS(.in_history = true), "d");
-    assert_string_equal(IDS(.in_history = true, .tenant = "t"), "");
-    assert_string_equal(IDS(.in_history = true, .client_id = "c1", .tenant = "t"), "");
-    assert_true(fx_get(f, "b")->s.flags & JOB_F_NO_HISTORY);
-    assert_string_equal(IDS(.tenant = "t"), "f e c b a"); /* other lists know them */
-    fx_reopen(f);
-    end_as(f, "c", JOB_SUCCEEDED, 0); /* what ends later is shown */
-    assert_string_equal(IDS(.in_history = true), "c d");
-    assert_int_equal(CALL(f, hide, "t", NULL, on_done), STORE_OK);
-    assert_string_equal(IDS(.in_history = true), "d");
-}
-
 /* --- how answers come --- */
 struct order {
     struct fx *f;
@@ -736,6 +571,7 @@ static void statistics(void **state)
 {
     struct fx *f = *state;
     struct store_stats before, after;
+    struct store_keep keep = {.now = 100, .count = 2, .max_rows = 100};
 
     store_stats(f->s, &before);
     fx_submit(f, "j1");
@@ -746,6 +582,19 @@ static void statistics(void **state)
     assert_int_equal(after.writes - before.writes, 2);
     assert_true(after.reads > before.reads);
     assert_int_equal(after.finished, 1);
+    assert_int_equal(after.ended[JOB_FAILED], 1);
+    fx_submit(f, "j2");
+    end_as(f, "j2", JOB_SUCCEEDED, 0);
+    fx_submit(f, "j3");
+    end_as(f, "j3", JOB_CANCELED, 0);
+    assert_int_equal(CALL(f, trim, &keep, on_trimmed), STORE_OK); /* the failed one is the oldest */
+    for (int again = 0; again < 2; again++, fx_reopen(f)) {
+        store_stats(f->s, &after);
+        assert_int_equal(after.finished, 2);
+        assert_int_equal(after.ended[JOB_FAILED] + after.ended[JOB_EXPIRED], 0);
+        assert_int_equal(after.ended[JOB_SUCCEEDED], 1);
+        assert_int_equal(after.ended[JOB_CANCELED], 1);
+    }
     assert_false(after.full);
     assert_null(after.trouble);
 }
@@ -767,11 +616,6 @@ int main(void)
         T(unsound_steps_change_nothing),
         T(end_with_outputs),
         T(error_is_kept),
-        T(list_filters),
-        T(list_cursors),
-        T(list_parts),
-        T(unfinished_ones),
-        T(hiding),
         T(answers_come_in_order_once_and_later),
         T(nobody_has_to_listen),
         T(reads_see_what_was_answered),

@@ -387,6 +387,8 @@ static void mem_stats(struct store *s, struct store_stats *out)
 
     *out = m->stats;
     out->finished = (int64_t)m->finished.n;
+    for (size_t i = 0; i < m->finished.n; i++)
+        out->ended[m->finished.v[i]->rec->s.state]++;
     HASH_ITER(hh, m->blobs, b, next) {
         out->blobs++;
         out->blob_bytes += b->size;

@@ -22,6 +22,7 @@ static const char *const tenants[] = {"t", "u"};
 static const char *const clients[] = {"c1", "c2", NULL};
 static const char *const windows[] = {"w1", "w2", NULL};
 static const char *const servers[] = {"g1", "g2", NULL};
+static const char *const kinds[] = {"image", "text"};
 static const char *const contents[] = {"A", "B", "C", "D", "E", "F"};
 
 #define SAY(...) buf_printf(out, __VA_ARGS__)
@@ -43,6 +44,7 @@ static void say_record(struct buf *out, const struct job_record *r)
     for (size_t i = 0; i < r->n_outputs; i++)
         SAY(" out%d.%d:%s:%s", r->outputs[i].attempt, r->outputs[i].n, r->outputs[i].filename,
             (const char *)r->outputs[i].blake3);
+    SAY(" few%zu e%d", r->outputs_count, r->error.code);
     for (size_t i = 0; i < r->n_timeline; i++)
         SAY(" %lld=%d", (long long)r->timeline[i].at, r->timeline[i].state);
     for (size_t i = 0; i < r->n_inputs; i++)
@@ -123,6 +125,7 @@ static void do_step(struct fx *f, const struct move *m, struct buf *out)
         in.version = f->rec->s.version - (m->d % 9 == 0);
     a.n = f->rec ? f->rec->s.attempt + (m->d % 3 ? 1 : 0) : 1;
     o.attempt = a.n;
+    o.kind = (char *)kinds[m->c % 2];
     if (m->e % 4 == 0)
         in.begin = &a;
     if (m->e % 4 == 1 && f->rec && f->rec->s.attempt) {
@@ -153,7 +156,9 @@ static void do_list(struct fx *f, const struct move *m, struct buf *out)
                              .oldest_first = m->c % 2,
                              .offset = m->e % 3,
                              .limit = 1 + (int)(m->a % 7),
-                             .parts = ~0u};
+                             .kind = m->a % 4 ? NULL : kinds[m->b % 2],
+                             .look = 1 + (int)(m->b % 9),
+                             .parts = m->c % 4 ? ~0u : JOB_PART_FEW | JOB_PART_ERROR};
 
     for (int turns = 0; turns < 4; turns++) {
         CALL(f, list, &l, on_list);
@@ -302,6 +307,8 @@ static void do_move(struct fx *f, const struct move *m, struct buf *out)
             store_stats(f->s, &st);
             SAY("%u removed, %lld bytes, %lld finished", removed, (long long)st.blob_bytes,
                 (long long)st.finished);
+            for (int k = 0; k < JOB_STATES; k++)
+                SAY(" %lld", (long long)st.ended[k]);
         } else {
             CALL(f, get, id, ~0u, on_record);
             if (f->rec)

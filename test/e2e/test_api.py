@@ -18,7 +18,8 @@ RECORD = {"id", "state", "server", "window_id", "client_id", "registered_at", "a
           "queue_position", "outputs", "error", "timeline", "created_at", "started_at", "finished_at"}
 OUTPUT = {"n", "node_id", "kind", "filename", "subfolder", "type", "size", "mime", "blake3", "url"}
 STATUS = {"id", "status", "progress", "message", "server", "image_url", "image_urls", "outputs", "error"}
-SERVER = {"name", "url", "state", "reason", "depth", "tags", "running", "queue", "version", "nodes"}
+SERVER = {"name", "url", "state", "reason", "depth", "tags", "running", "jobs", "queue", "version", "nodes", "last_seen",
+          "stats", "recent"}
 NOBODY = "01a00000-0000-7000-8000-000000000000"
 
 
@@ -562,7 +563,7 @@ def test_view_does_not_leave_its_folders(gateway):
 
 
 def test_other_origins_may_not_change_anything(gateway):
-    """A page from elsewhere cannot submit through a visitor's browser."""
+    """A page from elsewhere can neither submit through a visitor's browser nor listen."""
 
     async def flow():
         async with Client(gateway.url) as c:
@@ -570,6 +571,11 @@ def test_other_origins_may_not_change_anything(gateway):
                 async with c.http.post(c.url + path, data=b"{}", headers={"Origin": "https://evil.example"}) as r:
                     assert r.status == 403, path
             host = c.url[len("http://"):]
+            with pytest.raises(aiohttp.WSServerHandshakeError) as e:
+                await c.http.ws_connect("ws://" + host + "/ws", origin="https://evil.example")
+            assert e.value.status == 403
+            async with c.http.ws_connect("ws://" + host + "/ws", origin="http://" + host) as ws:
+                assert (await ws.receive_json())["type"] == "status"
             body = {"prompt": graphs.save(color=fresh())}
             async with c.http.post(c.url + "/prompt", json=body, headers={"Origin": "http://" + host}) as r:
                 assert r.status == 200

@@ -63,7 +63,7 @@ REFUSED = {  # name -> (body, type of the error)
     "prompt_id list": (body('"prompt_id": []'), "invalid_prompt_id"),
     "prompt_id upper case": (body('"prompt_id": "AAAAAAAA-0000-4000-8000-000000000000"'), "invalid_prompt_id"),
     "prompt missing": ("{}", "no_prompt"),
-    "prompt list": (body(prompt="[]"), "invalid_prompt"),
+    "prompt list": (body(prompt="[5]"), "invalid_prompt"),
     "prompt null": (body(prompt="null"), None),
     "prompt empty": (body(prompt="{}"), "prompt_no_outputs"),
     "body a list": ("[]", "no_prompt"),

@@ -21,6 +21,7 @@ from comfy_client import Client, images
 
 ENDS = ("execution_success", "execution_error", "execution_interrupted")
 NEVER = 90  # seconds, a safety net
+JUST_BEFORE = 2  # seconds: what was told so shortly before a kill may be told again
 GONE = (aiohttp.ClientError, ConnectionError, asyncio.TimeoutError)
 
 
@@ -45,6 +46,7 @@ class Told:
     def __init__(self, color):
         self.color = color
         self.ends = []  # terminal events on sockets, in order
+        self.told_at = []  # monotonic seconds of each
         self.last = 0  # executing{node: null}
         self.completed = False
         self.pictures = set()  # digests of every picture shown for it
@@ -61,6 +63,7 @@ class Books:
         self.wrong = []
         self.count = collections.Counter()
         self.closing = False  # no new jobs; from here on the gateway lives
+        self.kills = []  # monotonic seconds
         self.news = asyncio.Condition()
 
     def more(self):
@@ -79,6 +82,10 @@ class Books:
 
     def blame(self, text, *args):
         self.wrong.append(text % args)
+
+    def killed_after(self, t):
+        """Was it told so shortly before a kill? What was sent before may be read after it."""
+        return any(t - 1 <= k <= t + JUST_BEFORE for k in self.kills)
 
     async def tell(self, what):
         self.count[what] += 1
@@ -217,6 +224,7 @@ class Window:
     async def ended(self, job_id, kind):
         """A terminal event came: everything is there. It may come before the answer to the POST was read here."""
         b = self.books
+        heard_at = time.monotonic()
         while job_id not in b.jobs:
             if b.closing:
                 return  # of a submit that was never answered
@@ -226,8 +234,11 @@ class Window:
             told.last += 1
         else:
             told.ends.append(kind)
-            if len(told.ends) > 1:
-                b.blame("%s: its end was told twice: %s", job_id, told.ends)
+            told.told_at.append(heard_at)
+            told.told_at.sort()
+            if not all(b.killed_after(t) for t in told.told_at[:-1]):
+                b.blame("%s: its end was told again, at %s; kills at %s", job_id, told.told_at, b.kills)
+            b.count["told again"] += len(told.ends) > 1
         await b.tell("ends told")
         status, body = await self.ask("GET", "/history/" + job_id)
         entry = json.loads(body).get(job_id) if status == 200 else None
@@ -276,11 +287,8 @@ class Window:
             checks = []
             ear = asyncio.create_task(self.listen(checks))
             await asyncio.gather(*(self.slot() for _ in range(self.slots)))
-            wanted = self.jobs
-            if self.books.total is None:  # what a killed gateway was about to tell, nobody tells: one more, told after it
-                wanted = {await self.submit()}
             with contextlib.suppress(asyncio.TimeoutError):
-                await asyncio.wait_for(self.all_told(wanted), 30)
+                await asyncio.wait_for(self.all_told(self.jobs), 30)
             ear.cancel()
             await asyncio.gather(ear, return_exceptions=True)
             await asyncio.gather(*checks)

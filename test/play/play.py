@@ -32,6 +32,9 @@ def option(words, key, otherwise=None):
     return next((w.value for w in words if isinstance(w, Pair) and w.key == key), otherwise)
 
 
+METADATA = {"supports_preview_metadata": True, "supports_progress_text_metadata": True}  # what the frontend negotiates
+
+
 def graph_of(node, seed=1):
     return {"7": {"class_type": node, "inputs": {"seed": seed}}}
 
@@ -252,7 +255,8 @@ class Scene:
     # ---- clients ----
 
     async def client_connect(self, c, w):
-        await c.connect()
+        flags = {"flags": {}, "metadata": METADATA}.get(w[0] if w else None)
+        await c.connect(flags)
 
     async def client_disconnect(self, c, w):
         await c.disconnect()
@@ -284,7 +288,7 @@ class Scene:
     async def client_expect(self, c, w):
         if self.way == "cli":
             return
-        want = pairs_of(w)
+        want = pairs_of(self.with_job(w))
 
         def there():
             for i in range(c.seen, len(c.events)):
@@ -296,6 +300,18 @@ class Scene:
 
         await until(lambda: "%s to be told %s %s; it was told %s" % (
             c.name, w[0], " ".join(map(str, want)), [k for k, _ in c.events[c.seen:]]), there)
+
+    async def client_unheard(self, c, w):
+        """It has not been told any of these, over all its sockets."""
+        kinds = [k for k, _ in c.events]
+        need(not set(w) & set(kinds), "%s is not to be told %s" % (c.name, " ".join(w)), kinds)
+
+    async def client_serial(self, c, w):
+        """What it was told of one job was never interrupted by what it was told of another."""
+        ids = [d["prompt_id"] for _, d in c.events if isinstance(d, dict) and d.get("prompt_id")]
+        turns = [i for n, i in enumerate(ids) if n == 0 or ids[n - 1] != i]
+        need(len(turns) == len(set(turns)) == int(w[0]), "%s is to be told of %s jobs, one after another" % (c.name, w[0]),
+             turns)
 
     async def client_told(self, c, w):
         if self.way == "socket":
@@ -407,18 +423,23 @@ class Scene:
     async def gateway_ask(self, g, w):
         """METHOD PATH STATUS, pairs of the answer; body={...}, job stands for the last job's id."""
         method, path, status = plain_of(w)[:3]
-        if "$job" in path:
-            path = path.replace("$job", self.job)
-        body = option(w, "body")
+        w = self.with_job(w)
+        path, body = path.replace("$job", self.job or ""), option(w, "body")
         data = body * int(option(w, "times", "1")) if isinstance(body, str) else None
         got, answer = await self.gateway.ask(method, path, None if data else body, data)
         need(got == int(status), "expected %s" % status, "%d %s" % (got, json.dumps(answer)))
         compare("the answer's", answer, [q for q in pairs_of(w) if q.key not in ("body", "times")])
 
+    def with_job(self, words):
+        """$job in pairs, also inside of JSON, is the last job's id."""
+        return [Pair(q.key, q.op, json.loads(json.dumps(q.value).replace("$job", self.job or "")))
+                if isinstance(q, Pair) else q for q in words]
+
     async def gateway_asks_until(self, g, w):
-        """METHOD PATH STATUS: this is the answer in the end."""
+        """METHOD PATH STATUS, pairs of the answer: this is the answer in the end."""
         async def there():
-            return (await self.gateway.ask(w[0], w[1]))[0] == int(w[2])
+            status, answer = await self.gateway.ask(w[0], w[1])
+            return status == int(w[2]) and all(q.holds(checks.find(answer, q.key)) for q in pairs_of(w))
 
         await until("%s for %s %s" % (w[2], w[0], w[1]), there)
 

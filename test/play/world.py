@@ -177,11 +177,15 @@ class Client:
     def note(self, text):
         self.tape.note(self.name, text)
 
-    async def connect(self):
+    async def connect(self, flags=None):
+        """flags: what it negotiates; None: nothing, as a script does."""
         self.since = len(self.events)
+        self.texts_name_prompts = bool((flags or {}).get("supports_progress_text_metadata"))
         self.ws = await self.gateway.http.ws_connect(
             self.gateway.url.replace("http", "ws", 1) + "/ws?clientId=" + self.id, max_msg_size=1 << 27)
         self.reader = asyncio.create_task(self.read(self.ws))
+        if flags is not None:
+            await self.ws.send_json({"type": "feature_flags", "data": flags})
 
     async def read(self, ws):
         async for m in ws:
@@ -191,9 +195,24 @@ class Client:
                 if e["type"] != "status":
                     self.note("<socket %s %s" % (e["type"], json.dumps(e.get("data"))[:200]))
             elif m.type == aiohttp.WSMsgType.BINARY:
-                self.events.append(("binary", m.data))
+                if m.data[:4] == b"\0\0\0\3":
+                    self.events.append(("text", self.text_frame(m.data[4:])))
+                else:
+                    self.events.append(("binary", m.data))
                 self.note("<socket %d bytes" % len(m.data))
         self.note("<socket closed %s" % ws.close_code)
+
+    def text_frame(self, data):
+        """A type 3 frame, as this client has asked for it."""
+
+        def take():
+            nonlocal data
+            n = int.from_bytes(data[:4], "big")
+            taken, data = data[4:4 + n].decode(), data[4 + n:]
+            return taken
+
+        event = {"prompt_id": take()} if self.texts_name_prompts else {}
+        return dict(event, node=take(), text=data.decode())
 
     async def disconnect(self):
         if self.ws:

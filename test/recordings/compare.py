@@ -56,13 +56,18 @@ def short(v, limit=300):
 class Names:
     """What stands for what: recorded ids, file names and numbers to those of this run, one to one."""
 
-    def __init__(self, stretch=1):
+    def __init__(self, stretch=1, in_order=False):
         self.stretch = stretch  # how many times as long as recorded a step of the test node SlowProgress lasts
+        self.in_order = in_order  # a stock server lists what waits as its heap lies; this run's in the order of running
         self.tokens = {}  # recorded id or random letters -> ours
-        self.files = {}  # (filename, subfolder, type) -> ours
+        self.files = {}  # (filename, subfolder, type) -> ours, of the server that is spoken to
+        self.files_of = {None: self.files}  # of each recorded server: their names collide
         self.numbers = {}  # recorded queue number -> ours, those that the server chose
         self.validators = {}  # recorded Etag or Last-Modified -> ours
         self.homes = {}  # folder of the recorded server -> ours
+
+    def speak_to(self, server):
+        self.files = self.files_of.setdefault(server, {})
 
     def client_chose(self, text):
         """Ids in a request that no answer has named are the client's own: they must come back as they are."""
@@ -84,8 +89,12 @@ class Names:
             for k in recorded:
                 if k in got:
                     self.learn(recorded[k], got[k])
-            new = [k for k in recorded if k not in got and TOKEN.fullmatch(k)]
-            for k, g in zip(new, [k for k in got if k not in recorded and TOKEN.fullmatch(k)]):
+            known = {k: self.tokens[k] for k in recorded if self.tokens.get(k) in got}
+            for k, g in known.items():
+                self.learn(recorded[k], got[g])
+            new = [k for k in recorded if k not in got and k not in known and TOKEN.fullmatch(k)]
+            theirs = [k for k in got if k not in recorded and k not in known.values() and TOKEN.fullmatch(k)]
+            for k, g in zip(new, theirs):
                 self._bind(self.tokens, k, g)
                 self.learn(recorded[k], got[g])
         elif isinstance(recorded, list) and isinstance(got, list):
@@ -162,6 +171,8 @@ def form(v, names=None, key=None):
         return {(names.text(k) if names else k): form(x, names, k) for k, x in v.items()}
     if isinstance(v, list):
         items = [form(x, names) for x in v]
+        if key == "queue_pending" and names and names.in_order:
+            items.sort(key=lambda item: item[0])
         if is_queue_item(v):
             items[4] = sorted(items[4], key=repr)
             if names and type(v[0]) is int:

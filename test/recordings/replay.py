@@ -83,8 +83,9 @@ class Report:
 class Socket:
     """One WebSocket: what the recording saw on it and what we see."""
 
-    def __init__(self, name, recorded):
+    def __init__(self, name, server, recorded):
         self.name = name
+        self.server = server
         self.recorded = recorded  # [(t, value)]
         self.got = []
         self.given_up = collections.Counter()
@@ -174,7 +175,7 @@ class Replay:
         self.urls = dict(zip(sorted(session.servers), urls))
         self.hosts = {session.servers[k]: host_of(u) for k, u in self.urls.items()}
         self.report = Report(target, session)
-        self.names = compare.Names(STRETCH)
+        self.names = compare.Names(STRETCH, in_order=target == "gateway")
         self.sockets = {}  # open ones by the recording's name
         self.all_sockets = []
         self.pending = []  # (recorded end, task)
@@ -292,7 +293,9 @@ class Replay:
         patience = LATE_SECONDS if silence > 0.03 else 0.3
         deadline = time.monotonic() + (1 if self.vain else patience)
         while True:
+            self.names.speak_to(e["server"])
             answer = await self.send(e)
+            self.names.speak_to(e["server"])
             found = self.differences(e, answer)
             bad = [d for d in found if not d.path.startswith("header")
                    and not allowed.reason(self.report.target, self.session.name, d)]
@@ -318,7 +321,7 @@ class Replay:
                       and x["dir"] == "open" and x["t"] > e["t"]), float("inf"))
         recorded = [(x["t"], compare.recorded_frame(x)) for x in self.session.frames
                     if x["conn"] == e["conn"] and e["t_sent"] <= x["t"] < until]
-        s = Socket(e["conn"], recorded)
+        s = Socket(e["conn"], e["server"], recorded)
         if silence > 0.03 and recorded and not self.sockets:
             await self.queue_becomes(e["server"], compare.remaining(recorded[0][1]))
         extensions = [v for k, v in e["response"]["headers"] if k.lower() == "sec-websocket-extensions"]
@@ -493,6 +496,7 @@ class Replay:
                 s.task.cancel()
             await self.http.close()
         for s in self.all_sockets:
+            self.names.speak_to(s.server)
             self.compare_frames(s.name, [v for _, v in s.recorded], s.got)
         return self.report
 
@@ -537,15 +541,25 @@ def replay(session, urls, target):
     return asyncio.run(Replay(session, urls, target).run())
 
 
-def prelude(url):
+def run_prompt(url, graph):
     async def run():
         async with Client(url) as c:
-            status, body = await c.post("/prompt", {"prompt": BEFORE_0_3_75})
+            status, body = await c.post("/prompt", {"prompt": graph})
             assert status == 200, body
             while not await c.history(body["prompt_id"]):
                 await asyncio.sleep(0.02)
 
     asyncio.run(run())
+
+
+def prelude(url):
+    run_prompt(url, BEFORE_0_3_75)
+
+
+def last_prompt(session, url):
+    """What the recorded server ran last."""
+    ran = [e for e in session.actions if is_submit(e) and e["response"]["status"] == 200]
+    run_prompt(url, json.loads(ran[-1]["request"]["body"])["prompt"])
 
 
 def main():

@@ -22,6 +22,7 @@ class Session:
         self.name = head["name"]
         self.description = head["description"]
         self.servers = head["servers"]
+        self.uses = {e["server"] for e in events if "server" in e}
         self.events = events[1:]
         self.frames = [e for e in self.events if e["kind"] == "ws" and e["dir"] == "in"]
         self.actions = sorted((e for e in self.events if self._is_action(e)), key=begins)

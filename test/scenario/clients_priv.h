@@ -11,7 +11,7 @@
 #define INPUT_NAMES 3
 
 struct vclient {
-    char id[8];
+    char id[16];
     struct ws *ws;   /* or NULL */
     unsigned serial; /* of its socket */
     bool flags;

@@ -182,7 +182,7 @@ static void on_jobs_loaded(enum store_status st, void *arg)
         vt_broke("", "jobs could not be read from the store");
         return;
     }
-    hub_start(g->hub, g->runner);
+    hub_start(g->hub, g->runner, now.store);
     blobs_sweep(g->blobs, NULL, NULL);
     timer_set(&g->collect, now.cfg->collect_ms);
     g->ready = true;

@@ -366,15 +366,25 @@ static bool plant_choose(const char *name)
     return false;
 }
 
+/* Some seeds at a time, until a few have caught it. */
+#define PLANT_SEEDS 8
+#define PLANT_CAUGHT 4
+
 static int run_plants(uint64_t first, int seeds, int jobs)
 {
     int missed = 0;
 
     for (int i = 1; i < PLANT_COUNT; i++) {
-        struct sum s;
+        struct sum s = {0};
 
         plant_chosen = (enum plant)i;
-        s = run_many(first, seeds, jobs, true);
+        while (s.seeds < seeds && s.bad < PLANT_CAUGHT) {
+            int left = seeds - s.seeds;
+            struct sum more =
+                run_many(first + (uint64_t)s.seeds, left < PLANT_SEEDS ? left : PLANT_SEEDS, jobs, true);
+
+            add(&s, &more);
+        }
         printf("%2d  %-48s caught by %4d of %d seeds%s\n", i, plants[i].what, s.bad, s.seeds,
                s.bad == 0   ? "  MISSED"
                : s.died > 0 ? ", by some because the program died"
