@@ -29,6 +29,6 @@ struct file_found {
 typedef void file_find_cb(const struct file_found *f, void *arg);
 /* subfolder is a safe path or empty, filename one component. ours: only what is stored. cb once, never inside the call. */
 void file_find_name(struct api *a, const char *tenant, enum name_type type, const char *subfolder,
-               const char *filename, bool ours, file_find_cb *cb, void *arg);
+                    const char *filename, bool ours, file_find_cb *cb, void *arg);
 
 #endif
