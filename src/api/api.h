@@ -46,7 +46,7 @@ void api_set_config(struct api *a, const struct api_config *cfg);
 bool api_stop(struct api *a);
 /* No request is open any more, and none comes: what is still answered by the store and the blobs is only put away. To be
  * called before they are closed. */
-void api_disconnected(struct api *a);
+void api_clients_gone(struct api *a);
 void api_free(struct api **a);
 /* The handler for http_server_new(). arg is the struct api. */
 void api_handle(struct http_req *req, void *arg);

@@ -47,13 +47,13 @@ struct api {
     struct mux_counts counts;
     struct histogram requests[API_CLASSES]; /* us until the answer was complete */
     struct packed *packed;                  /* object_info, compressed */
-    struct user_doc *user_docs;             /* user_docs.c */
-    struct probes *probes;                  /* file_probe.c */
-    struct catalogue *catalogue;            /* catalogue.c */
-    uint64_t uploads;                       /* since the start: what may be chosen as an input has changed */
     struct fleet_known *fleet;              /* what prompts are validated against; NULL: not asked for yet */
     struct native_jobs *jobs;
-    struct shared *asked; /* what servers are being asked for clients (shared.h) */
+    struct user_doc *user_docs;  /* user_docs.c */
+    struct probes *probes;       /* file_probe.c */
+    struct catalogue *catalogue; /* catalogue.c */
+    uint64_t uploads;            /* since the start: what may be chosen as an input has changed */
+    struct shared *asked;        /* what servers are being asked for clients (shared.h) */
     bool draining;
     bool stopped; /* clients are gone: what is still answered is only put away */
 };
@@ -69,7 +69,8 @@ struct api_params {
 };
 typedef void api_route_cb(struct api *a, struct http_req *req, const struct api_params *p);
 #define API_TWIN 1u    /* served at /api<path> too, as ComfyUI does */
-#define API_CHANGES 2u /* changes state, or lets a page listen: the Origin guard applies */
+#define API_CHANGES 2u /* changes state: the Origin guard applies */
+#define API_LISTENS 4u /* lets a page listen, of whatever origin if it were not guarded likewise */
 /* Who answers, in front of many servers. */
 enum api_who {
     API_OWN,     /* we, from our own durable state */

@@ -93,9 +93,8 @@ static void no_server_yet(struct http_req *req)
     api_native_error(req, 503, "not_ready", "No server has been reached yet", "");
 }
 
-static void reply_object_info(struct api *a, struct http_req *req, struct bytes *text, const char *etag)
+static void on_text(struct api *a, struct http_req *req, struct bytes *text, const char *etag)
 {
-    const char *accept = http_req_header(req, "Accept-Encoding");
     struct bytes *gz = NULL;
 
     if (text == NULL) {
@@ -108,7 +107,7 @@ static void reply_object_info(struct api *a, struct http_req *req, struct bytes 
         http_reply_empty(req, 304);
         return;
     }
-    if (accept && strstr(accept, "gzip"))
+    if (api_takes_gzip(req))
         gz = packed(a, text, etag);
     if (gz)
         http_set(req, "Content-Encoding", "gzip");
@@ -116,7 +115,7 @@ static void reply_object_info(struct api *a, struct http_req *req, struct bytes 
 }
 
 /* A request that waits for what the servers say now. */
-struct waiting {
+struct refreshing {
     struct refresh refresh;
     struct api *a;
     struct http_req *req;
@@ -124,16 +123,16 @@ struct waiting {
 
 static void on_refreshed(void *arg)
 {
-    struct waiting *x = arg;
+    struct refreshing *x = arg;
 
     http_on_abort(x->req, NULL, NULL);
-    catalogue_text(x->a, x->req, reply_object_info);
+    catalogue_text(x->a, x->req, on_text);
     free(x);
 }
 
 static void on_gone(struct http_req *req, void *arg)
 {
-    struct waiting *x = arg;
+    struct refreshing *x = arg;
 
     (void)req;
     registry_refresh_cancel(&x->refresh);
@@ -142,16 +141,16 @@ static void on_gone(struct http_req *req, void *arg)
 
 void native_get_object_info(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct waiting *x = xcalloc(1, sizeof(*x));
+    struct refreshing *x = xcalloc(1, sizeof(*x));
 
     (void)p;
-    *x = (struct waiting){.a = a, .req = req};
+    *x = (struct refreshing){.a = a, .req = req};
     if (registry_refresh(a->d.registry, &x->refresh, on_refreshed, x)) {
         http_on_abort(req, on_gone, x);
         return;
     }
     free(x);
-    catalogue_text(a, req, reply_object_info);
+    catalogue_text(a, req, on_text);
 }
 
 /* One class, united from the lists of all servers: on a worker, for such lists are long. */
@@ -169,7 +168,7 @@ static void run_one(struct work *w)
 {
     struct one_class *x = container_of(w, struct one_class, work);
 
-    object_view_put_class(&x->text, x->view, (struct str){x->name, strlen(x->name)}, choices_put, x->choices);
+    object_view_put_class(&x->text, x->view, str_of(x->name), choices_put, x->choices);
 }
 
 static void on_one(struct work *w)

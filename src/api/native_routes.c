@@ -70,7 +70,7 @@ const struct api_route native_routes[] = {
     {"GET", "/api/jobs/{id}", API_TWIN, API_OWN, native_get_job, "one job with its workflow and outputs"},
     {"POST", "/api/jobs/cancel", API_TWIN | API_CHANGES, API_OWN, native_post_jobs_cancel, "cancel jobs"},
     {"POST", "/api/jobs/{id}/cancel", API_TWIN | API_CHANGES, API_OWN, native_post_job_cancel, "cancel one job"},
-    {"GET", "/ws", API_TWIN | API_CHANGES, API_OWN, native_ws, "events, by WebSocket"},
+    {"GET", "/ws", API_TWIN | API_LISTENS, API_OWN, native_ws, "events, by WebSocket"},
     /* files */
     {"GET", "/view", API_TWIN, API_OWN, native_get_view, "a file by its names"},
     {"POST", "/upload/image", API_TWIN | API_CHANGES, API_OWN, native_post_upload, "store a file that jobs may read"},

@@ -220,7 +220,7 @@ static void job_note(struct windows *w, const struct job_summary *s, bool old)
     window_seen(w, j->w, s->state_at);
     j->state = s->state;
     free(j->server);
-    j->server = xstrdup_null(s->server);
+    j->server = xstrdup_null(s->state == JOB_QUEUED ? NULL : s->server); /* that of the attempt before */
     list_remove(&j->in_order);
     if (old)
         list_push_back(&w->jobs, &j->in_order);

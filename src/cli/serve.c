@@ -240,7 +240,7 @@ static void serve_close(struct serve *s)
 {
     http_server_free(&s->http);
     if (s->api)
-        api_disconnected(s->api);
+        api_clients_gone(s->api);
     images_free(&s->images);
     if (s->runner)
         runner_stop(s->runner);

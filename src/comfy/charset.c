@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <iconv.h>
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -52,11 +53,13 @@ static const char *iconv_name(const char *name)
 
 int charset_to_utf8(const char *charset, const char *text, size_t n, struct buf *out, struct err *e)
 {
-    iconv_t cd = strpbrk(charset, "/,") ? (iconv_t)-1 : iconv_open("UTF-8", iconv_name(charset));
     char *in = (char *)text, chunk[4096];
-    bool ok = true;
+    iconv_t cd = NULL;
+    bool ok = !strpbrk(charset, "/,"); /* behind them iconv has options */
 
-    if (cd == (iconv_t)-1) /* NOLINT: that is how iconv says it */
+    if (ok)
+        cd = iconv_open("UTF-8", iconv_name(charset));
+    if (!ok || (intptr_t)cd == -1)
         return err_set(e, EINVAL, "the charset %s is not known", charset);
     while (ok && n > 0) {
         char *to = chunk;

@@ -302,17 +302,26 @@ static bool same(const char *want, const char *have)
     return want == NULL || (have && strcmp(want, have) == 0);
 }
 
+static bool names_match(const struct store_filter *f, const struct job_summary *s)
+{
+    return same(f->tenant, s->tenant) && same(f->client_id, s->client_id) &&
+           same(f->window_id, s->window_id) && same(f->server, s->server);
+}
+
+/* What an index would find: the rest is looked at job by job. */
 static bool list_matches(const struct store_filter *f, const struct mem_job *j)
 {
     const struct job_summary *s = &j->rec->s;
+    struct store_filter searched = *f;
 
     if (!(f->states & JOB_STATE_BIT(s->state)) || (f->in_history && (s->flags & JOB_F_NO_HISTORY)))
         return false;
     if (f->shown &&
         (JOB_STATE_LIVE(s->state) || (s->flags & JOB_F_NO_HISTORY) || !same(f->workflow_id, s->workflow_id)))
         return false;
-    return same(f->tenant, s->tenant) && same(f->client_id, s->client_id) &&
-           same(f->window_id, s->window_id) && same(f->server, s->server);
+    if (!f->in_history)
+        store_list_narrow(f, &searched);
+    return names_match(&searched, s);
 }
 
 static bool list_has_kind(const struct store_filter *f, const struct job_record *rec)
@@ -356,8 +365,8 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
     struct mem_job **sorted = f->by_duration ? sorted_copy(m) : NULL;
     struct mem_job **v = sorted ? sorted : f->in_history ? m->finished.v : m->order.v;
     size_t n = f->in_history ? m->finished.n : m->order.n;
-    int64_t skip = f->kind ? 0 : f->offset, last = 0, seen = 0;
-    int look = f->kind && f->look > f->limit ? f->look : f->limit;
+    int64_t skip = f->look ? 0 : f->offset, last = 0, seen = 0;
+    int look = f->look > f->limit ? f->look : f->limit;
 
     for (size_t i = 0; f->count && i < n; i++)
         r->out.list.total += list_matches(f, v[i]);
@@ -376,7 +385,7 @@ enum store_status mem_list(struct mem_store *m, struct req *r)
         }
         look--;
         seen = at;
-        if (f->kind && !list_has_kind(f, j->rec))
+        if (!names_match(f, &j->rec->s) || (f->kind && !list_has_kind(f, j->rec)))
             continue;
         if (r->out.list.n == (size_t)f->limit) {
             r->out.list.next = last;

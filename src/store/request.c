@@ -385,6 +385,28 @@ void req_give_get(struct store *s, const char *id, uint32_t parts, store_record_
     req_give(s, &(struct req){.kind = REQ_GET, .cb.record = cb, .arg = arg, .in.get = {id, parts}});
 }
 
+const char *store_list_narrow(const struct store_filter *f, struct store_filter *searched)
+{
+    *searched = *f;
+    if (f->window_id)
+        searched->client_id = searched->server = NULL;
+    else if (f->client_id)
+        searched->server = NULL;
+    return f->window_id   ? "jobs_window"
+           : f->client_id ? "jobs_client"
+           : f->server    ? "jobs_server"
+           : f->tenant    ? "jobs_tenant"
+                          : "jobs_state";
+}
+
+/* Does an index answer it alone? Then every row that is looked at is one of the list. */
+static bool list_is_plain(const struct store_filter *f)
+{
+    int names = (f->window_id != NULL) + (f->client_id != NULL) + (f->server != NULL);
+
+    return f->kind == NULL && (names <= 1 || f->in_history);
+}
+
 void req_give_list(struct store *s, const struct store_filter *f, store_list_cb *cb, void *arg)
 {
     struct req r = {.kind = REQ_LIST, .cb.list = cb, .arg = arg, .in.list = *f};
@@ -393,8 +415,10 @@ void req_give_list(struct store *s, const struct store_filter *f, store_list_cb 
     r.in.list.states &= JOB_STATES_LIVE | JOB_STATES_ENDED;
     if (r.in.list.states == 0)
         r.in.list.states = JOB_STATES_LIVE | JOB_STATES_ENDED;
-    if (r.in.list.look == 0)
-        r.in.list.look = STORE_LOOK;
+    if (list_is_plain(f))
+        r.in.list.look = 0;
+    else if (f->look == 0)
+        r.in.list.look = f->kind ? STORE_LOOK : 10 * STORE_LOOK;
     req_give(s, &r);
 }
 

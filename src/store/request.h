@@ -188,6 +188,10 @@ bool req_hash_range(const char *hex, uint8_t low[BLAKE3_LEN], uint8_t high[BLAKE
 char *store_user_move_to(const char *from, const char *to, bool to_folder);
 bool store_user_is_below(const char *path, const char *folder);
 
+/* The index of jobs in which a list by seq is searched. *searched: what of f decides by that, less than f where only a look at
+ * each row tells. */
+const char *store_list_narrow(const struct store_filter *f, struct store_filter *searched);
+
 void req_give_submit(struct store *s, const struct store_submit *in, store_submitted_cb *cb, void *arg);
 void req_give_step(struct store *s, const struct store_step *in, store_done_cb *cb, void *arg);
 void req_give_get(struct store *s, const char *id, uint32_t parts, store_record_cb *cb, void *arg);

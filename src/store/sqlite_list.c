@@ -23,27 +23,28 @@ static void put_names(struct buf *sql, const struct store_filter *f)
         buf_puts(sql, " AND server = ?4");
 }
 
-/* Every index ends in (state, seq), so each state is one range in the right order and ranges are merged; the
- * narrowest of the names given is searched, the others are looked at in its rows. */
+/* Every index ends in (state, seq), so each state is one range in the right order and ranges are merged. The first of the
+ * names given is searched; whether the others match too is the second column: that is looked at row by row, and counted. */
 static void put_by_seq(struct buf *sql, const struct store_filter *f)
 {
-    const char *index = f->window_id   ? "jobs_window"
-                        : f->client_id ? "jobs_client"
-                        : f->server    ? "jobs_server"
-                        : f->tenant    ? "jobs_tenant"
-                                       : "jobs_state";
+    struct store_filter searched = *f;
+    const char *index = store_list_narrow(f, &searched);
     bool first = true;
 
     if (f->states == (JOB_STATES_LIVE | JOB_STATES_ENDED) && strcmp(index, "jobs_state") == 0) {
-        buf_puts(sql, "SELECT seq FROM jobs WHERE seq > 0");
+        buf_puts(sql, "SELECT seq, 1 FROM jobs WHERE seq > 0");
         put_cursor(sql, f, "seq");
     } else {
         for (int s = 0; s < JOB_STATES; s++) {
             if (!(f->states & JOB_STATE_BIT(s)))
                 continue;
-            buf_printf(sql, "%sSELECT seq FROM jobs INDEXED BY %s WHERE state = %d",
-                       first ? "" : " UNION ALL ", index, s);
-            put_names(sql, f);
+            buf_puts(sql, first ? "SELECT seq, 1" : " UNION ALL SELECT seq, 1");
+            if (f->client_id && !searched.client_id)
+                buf_puts(sql, " AND client_id IS ?2");
+            if (f->server && !searched.server)
+                buf_puts(sql, " AND server IS ?4");
+            buf_printf(sql, " FROM jobs INDEXED BY %s WHERE state = %d", index, s);
+            put_names(sql, &searched);
             put_cursor(sql, f, "seq");
             first = false;
         }
@@ -65,7 +66,7 @@ static void put_by_fin(struct buf *sql, const struct store_filter *f)
     const char *index = f->client_id ? "jobs_client_history" : f->tenant ? "jobs_history" : "jobs_fin";
     const char *col = f->client_id || f->tenant ? "hist" : "fin";
 
-    buf_printf(sql, "SELECT %s AS at FROM jobs INDEXED BY %s WHERE %s > 0 AND hist > ", col, index, col);
+    buf_printf(sql, "SELECT %s AS at, 1 FROM jobs INDEXED BY %s WHERE %s > 0 AND hist > ", col, index, col);
     buf_puts(sql, f->tenant
                       ? "(SELECT coalesce(max(history_floor), 0) FROM tenants WHERE tenant = ?1)"
                       : "coalesce((SELECT history_floor FROM tenants t WHERE t.tenant = jobs.tenant), 0)");
@@ -84,7 +85,7 @@ static void put_shown(struct buf *sql, const struct store_filter *f)
     bool any = false;
 
     if (f->by_duration) {
-        buf_printf(sql, "SELECT seq FROM jobs INDEXED BY jobs_took WHERE tenant = ?1" SHOWN "%s", by);
+        buf_printf(sql, "SELECT seq, 1 FROM jobs INDEXED BY jobs_took WHERE tenant = ?1" SHOWN "%s", by);
         put_ended_states(sql, f);
         buf_printf(sql, " ORDER BY " SQL_TOOK "%s, seq%s", order, order);
         return;
@@ -92,12 +93,12 @@ static void put_shown(struct buf *sql, const struct store_filter *f)
     for (int s = JOB_SUCCEEDED; s < JOB_STATES; s++) {
         if (!(f->states & JOB_STATE_BIT(s)))
             continue;
-        buf_printf(sql, "%sSELECT seq FROM jobs INDEXED BY %s WHERE tenant = ?1 AND state = %d%s" SHOWN,
+        buf_printf(sql, "%sSELECT seq, 1 FROM jobs INDEXED BY %s WHERE tenant = ?1 AND state = %d%s" SHOWN,
                    any ? " UNION ALL " : "", f->workflow_id ? "jobs_workflow" : "jobs_shown", s, by);
         any = true;
     }
     if (!any)
-        buf_puts(sql, "SELECT seq FROM jobs WHERE seq = -1");
+        buf_puts(sql, "SELECT seq, 1 FROM jobs WHERE seq = -1");
     buf_printf(sql, " ORDER BY seq%s", order);
 }
 
@@ -133,7 +134,7 @@ static bool has_kind(struct db *db, const struct store_filter *f, int64_t at)
 /* The places of a page's rows, at most limit. *next: the place from which to go on, 0: there are no more. */
 static size_t list_places(struct db *db, const struct store_filter *f, int64_t *at, int64_t *next)
 {
-    int64_t look = f->kind && f->look > f->limit ? f->look : f->limit, seen = 0;
+    int64_t look = f->look > f->limit ? f->look : f->limit, seen = 0;
     struct buf sql = BUF_INIT;
     sqlite3_stmt *st;
     size_t n = 0;
@@ -142,13 +143,13 @@ static size_t list_places(struct db *db, const struct store_filter *f, int64_t *
     sql_list_text(&sql, f);
     st =
         db_query(db, sql.data, f->workflow_id ? "ssssiiis" : "ssssiii", f->tenant, f->client_id, f->window_id,
-                 f->server, f->after, look + 1, f->kind ? (int64_t)0 : f->offset, f->workflow_id);
+                 f->server, f->after, look + 1, f->look ? (int64_t)0 : f->offset, f->workflow_id);
     while (*next == 0 && db_next(db, st)) {
         int64_t place = sqlite3_column_int64(st, 0);
 
         if (look-- == 0)
             *next = seen;
-        else if (f->kind == NULL || has_kind(db, f, place)) {
+        else if (sqlite3_column_int(st, 1) && (f->kind == NULL || has_kind(db, f, place))) {
             if (n == (size_t)f->limit)
                 *next = at[n - 1];
             else

@@ -118,10 +118,10 @@ struct store_filter {
     const char *tenant;                         /* NULL: any */
     uint32_t states;                            /* JOB_STATE_BIT()s; 0: all */
     const char *client_id, *window_id, *server; /* NULL: any */
-    /* NULL, or only jobs of which the present attempt has an output of this kind. They are looked for among the next `look` (0:
-     * STORE_LOOK) of those that match the rest, and never fewer than limit: there may be fewer rows than limit, or none, and
-     * next all the same. Not together with offset. */
-    const char *kind;
+    const char *kind; /* NULL, or only jobs of which the present attempt has an output of this kind */
+    /* With a kind, or with more than one of client_id, window_id and server, jobs are looked at one by one: at most so many, but
+     * as many as limit. Then there may be fewer rows than limit, or none, and next all the same; offset is not heeded. 0:
+     * STORE_LOOK with a kind, else ten times that. A list in_history is whole whatever names it has. */
     int look;
     bool in_history; /* only ended jobs that stand in native history, ordered by finishing, not by seq */
     /* Only ended jobs that stand in native history, of one tenant, ordered by seq; with a workflow_id only those of this

@@ -288,6 +288,43 @@ static void list_kinds(void **state)
     assert_int_equal(f->list.next, 0);
 }
 
+/* Where no index has both names, jobs of the one are looked at for the other, and not all at once. */
+static void list_by_two_names(void **state)
+{
+    static const struct {
+        const char *client, *window, *server, *want;
+    } cases[] = {{"c", NULL, "g1", "[j08][][j04][][j00]"}, /* even ones are of c */
+                 {"c", "w", NULL, "[][j06][][j00]"},       /* every third is of w */
+                 {NULL, "w", "g1", "[][][][j00]"},
+                 {"c", "w", "g2", "[][j06][][]"}};
+    struct fx *f = *state;
+    struct buf got = BUF_INIT;
+    char id[8];
+
+    for (int i = 0; i < 10; i++) {
+        snprintf(id, sizeof(id), "j%02d", i);
+        submit_as(f, id, "t", i % 2 ? "d" : "c", i % 3 ? "v" : "w");
+        run_on(f, id, i % 4 ? "g2" : "g1");
+    }
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        struct store_filter l = {.limit = 1,
+                                 .look = 1,
+                                 .tenant = "t",
+                                 .client_id = cases[i].client,
+                                 .window_id = cases[i].window,
+                                 .server = cases[i].server};
+
+        buf_clear(&got);
+        do {
+            fx_ids(f, &l);
+            buf_printf(&got, "[%s]", buf_str(&f->text));
+            l.after = f->list.next;
+        } while (l.after);
+        assert_string_equal(buf_str(&got), cases[i].want);
+    }
+    buf_free(&got);
+}
+
 static void unfinished_ones(void **state)
 {
     struct fx *f = *state;
@@ -330,8 +367,8 @@ static void hiding(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        T(list_filters),           T(list_cursors), T(list_parts),      T(list_few),
-        T(list_few_of_the_winner), T(list_kinds),   T(unfinished_ones), T(hiding),
+        T(list_filters), T(list_cursors),      T(list_parts),      T(list_few), T(list_few_of_the_winner),
+        T(list_kinds),   T(list_by_two_names), T(unfinished_ones), T(hiding),
     };
     int bad;
 

@@ -15,15 +15,18 @@ Fixtures (conftest.py):
         prompt = one.evaluate("graph => mux.submit(graph)", graphs.save("ComfyUI", 0xff0000))
         fleet.kill(0)
 
+Wire is a network that can be cut.
+
 Pages and their objects may be used in the test's thread only (Playwright's synchronous interface)."""
 import contextlib
 import json
 import pathlib
 import re
 import shutil
-import tempfile
+import socket
+import threading
 import time
-import urllib.error
+import urllib.parse
 import urllib.request
 
 import pytest
@@ -139,6 +142,55 @@ def fleet(count=4, sim_args=("--history-lag", "150"), settings=None):
             f = Fleet(sims.processes, gateway)
             f.mend()
             yield f
+
+
+class Wire:
+    """A network between browser and gateway that can be cut: url leads to `to`."""
+
+    def __init__(self, to):
+        self.to = urllib.parse.urlsplit(to)
+        self.open = set()
+        self.up = True
+        self.listener = socket.create_server(("127.0.0.1", 0))
+        self.url = "http://127.0.0.1:%d" % self.listener.getsockname()[1]
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def _accept(self):
+        with contextlib.suppress(OSError):  # closed
+            while True:
+                near = self.listener.accept()[0]
+                threading.Thread(target=self._carry, args=(near,), daemon=True).start()
+
+    def _carry(self, near):
+        with near, contextlib.suppress(OSError), socket.create_connection((self.to.hostname, self.to.port)) as far:
+            pair = (near, far)
+            self.open.add(pair)
+            if self.up:
+                threading.Thread(target=self._pump, args=(far, near), daemon=True).start()
+                self._pump(near, far)
+            self.open.discard(pair)
+
+    @staticmethod
+    def _pump(source, sink):
+        with contextlib.suppress(OSError):
+            while data := source.recv(65536):
+                sink.sendall(data)
+            sink.shutdown(socket.SHUT_WR)
+
+    def cut(self):
+        """What is open ends; what is opened anew ends at once."""
+        self.up = False
+        for pair in list(self.open):
+            for s in pair:
+                with contextlib.suppress(OSError):
+                    s.shutdown(socket.SHUT_RDWR)
+
+    def mend(self):
+        self.up = True
+
+    def close(self):
+        self.listener.close()
+        self.cut()
 
 
 # ---- windows ---------------------------------------------------------------------------------------------------

@@ -443,6 +443,24 @@ def test_windows(gateway):
     asyncio.run(flow())
 
 
+def test_windows_of_a_job_that_waits_again():
+    """A job that was taken from its server stands with none until it gets the next."""
+    async def flow(url):
+        async with Client(url, window="again") as c:
+            busy = await c.submit(graphs.save(color=fresh()))
+            await c.until_state(busy, "running")
+            await c.post("/mux/v1/servers/s0/drain", None)
+            await c.until_state(busy, "queued")
+            (window,) = (await c.get("/mux/v1/windows"))["windows"]
+            assert [(j["state"], j["server"]) for j in window["jobs"]] == [("queued", None)]
+
+    try:
+        with targets.gateway(1, sim_args=("--fault", "slow-prompt=1s", "--fault", "cuda-error")) as t:
+            asyncio.run(flow(t.url))
+    except targets.Missing as e:
+        targets.skip_or_fail(e)
+
+
 def test_health():
     async def flow(c, t):
         assert (await c.fetch("/healthz")) == (200, b"ok")

@@ -4,6 +4,7 @@ import io
 import json
 import random
 import struct
+import time
 
 import pytest
 from PIL import Image
@@ -136,6 +137,32 @@ def test_queue_remaining_is_zero_only_when_history_has_all(gateway):
             for prompt_id in ids:
                 entry = await c.history(prompt_id)
                 assert entry and await c.view(images(entry)[0])
+
+    asyncio.run(flow())
+
+
+def test_an_idle_page_is_told_of_others_jobs_now_and_then(gateway):
+    """Each status makes some pages read the whole queue: one that has submitted nothing is not told every change."""
+
+    async def flow():
+        async with Client(gateway.url) as busy, Client(gateway.url) as idle, idle.socket() as ws:
+            counts, done = [], asyncio.Event()
+
+            async def listen():
+                while not done.is_set() or counts[-1] != 0:
+                    m = await ws.receive()
+                    counts.append(m["data"]["status"]["exec_info"]["queue_remaining"])
+
+            ear = asyncio.create_task(listen())
+            began = time.monotonic()
+            ids = await asyncio.gather(*(busy.submit(graphs.save(color=fresh())) for _ in range(60)))
+            for prompt_id in ids:
+                await busy.until_state(prompt_id)
+            done.set()
+            await asyncio.wait_for(ear, 60)
+            seconds = time.monotonic() - began
+            assert counts[-1] == 0 and max(counts) > 0
+            assert len(counts) <= 3 + seconds / 0.4, (len(counts), seconds)  # the gateway's own measure: 400 ms
 
     asyncio.run(flow())
 

@@ -55,6 +55,8 @@ def test_large_object_info(monkeypatch, count_line):
                     assert r.status == 200 and len(json.loads(await r.read())) > CLASSES
             for n in range(0, 200, 10):
                 assert list(await c.get("/object_info/CustomNode%d" % n)) == ["CustomNode%d" % n]
+            for name in ("s0", "s1", "s2"):
+                assert (await c.get("/mux/v1/servers/" + name))["missing_nodes_count"] == 0
             status, body = await c.post("/prompt", {"prompt": big_prompt(500)})
             assert status == 200, body
             prompt = await c.submit(graphs.save(prefix="loop"))

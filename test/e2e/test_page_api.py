@@ -104,8 +104,8 @@ def test_counts_outlive_a_restart_and_the_log_says_that_it_does_not():
         async with Client(url) as c:
             await c.until_all_up()
             done, failed = await c.submit(graphs.save()), await c.submit(graphs.fail())
-            gone = await c.submit(graphs.slow(steps=400, seconds=0.05))
             assert await ended(c, done, failed) == ["succeeded", "failed"]
+            gone = await c.submit(graphs.slow(steps=400, seconds=0.05))
             await c.post("/mux/v1/jobs/%s/cancel" % gone, {})
             log = await c.get("/mux/v1/jobs/%s/log" % done)
             assert log["complete"] is True

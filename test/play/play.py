@@ -249,8 +249,10 @@ class Scene:
 
     async def server_event(self, p, w):
         pid = p.running.id if p.running else ""
-        data = json.loads(json.dumps(w[1] if len(w) > 1 else {}).replace("$id", pid))
-        p.send(None, w[0], data)
+        data = json.loads(json.dumps(w[1] if len(plain_of(w)) > 1 else {}).replace("$id", pid))
+        data.update({"pad": "x" * int(option(w, "pad"))} if option(w, "pad") else {})
+        for _ in range(int(option(w, "times", "1"))):
+            p.send(None, w[0], data)
 
     # ---- clients ----
 

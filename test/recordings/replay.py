@@ -38,6 +38,7 @@ ANSWER_SECONDS = 60
 # How many times as long as recorded a step of the test node SlowProgress lasts: recordings look at what runs while
 # it runs, in steps of 40 ms and more, and a busy machine must see the same. Silences are as much longer.
 STRETCH = 3
+STRETCH_OF = {"i1_burst_of_ten": 8}  # ten prompts are submitted while the first one runs
 
 
 def folder():
@@ -175,7 +176,8 @@ class Replay:
         self.urls = dict(zip(sorted(session.servers), urls))
         self.hosts = {session.servers[k]: host_of(u) for k, u in self.urls.items()}
         self.report = Report(target, session)
-        self.names = compare.Names(STRETCH, in_order=target == "gateway")
+        self.stretch = STRETCH_OF.get(session.name, STRETCH)
+        self.names = compare.Names(self.stretch, in_order=target == "gateway")
         self.sockets = {}  # open ones by the recording's name
         self.all_sockets = []
         self.pending = []  # (recorded end, task)
@@ -290,7 +292,7 @@ class Replay:
 
     async def exchange(self, e, silence):
         """A GET that is different at first may be asked again: what it asks about may come a moment later."""
-        patience = LATE_SECONDS if silence > 0.03 else 0.3
+        patience = LATE_SECONDS if silence > 0.03 or "/history" in e["request"]["path"] else 0.3
         deadline = time.monotonic() + (1 if self.vain else patience)
         while True:
             self.names.speak_to(e["server"])
@@ -416,7 +418,7 @@ class Replay:
                 await task
         await self.frames_until(t, silence > 0.03)
         if silence > 0.03:
-            await asyncio.sleep(min(silence * STRETCH, 3))
+            await asyncio.sleep(min(silence * self.stretch, 3))
         if e["kind"] == "http":
             try:
                 self.body(e["request"])
@@ -548,6 +550,14 @@ def run_prompt(url, graph):
             assert status == 200, body
             while not await c.history(body["prompt_id"]):
                 await asyncio.sleep(0.02)
+
+    asyncio.run(run())
+
+
+def free_cache(url):
+    async def run():
+        async with Client(url) as c:
+            assert (await c.post("/free", {"free_memory": True}))[0] == 200
 
     asyncio.run(run())
 

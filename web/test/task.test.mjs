@@ -55,25 +55,32 @@ test('outputs of an attempt that was given up are forgotten', () => {
     assert.equal(take(k, output(0, 14)), true)
 })
 
+const RECORD = {
+    id: JOB, state: 'succeeded', attempt: 2, server: { name: 'b', url: 'http://b' }, created_at: 10, finished_at: 31, error: null,
+    attempts: [{ server: 'a', error: { code: 'server_lost', message: 'm' } }, { server: 'b', error: null }],
+    outputs: [{ n: 0, filename: 'f0' }, { n: 1, filename: 'f1' }],
+    timeline: LIFE.filter((e) => e.event !== 'output').map((e) => ({ at: e.data.at, state: e.data.state, note: null })),
+}
+const plain = ({ event, data: { error, ...data } }) => ({ event, ...data })
+
 test('a record says what has not been heard, and nothing else', () => {
-    const record = {
-        id: JOB, state: 'succeeded', attempt: 2, server: { name: 'b', url: 'http://b' }, created_at: 10, finished_at: 31, error: null,
-        outputs: [{ n: 0, filename: 'f0' }, { n: 1, filename: 'f1' }],
-        timeline: [{ at: 10, state: 'queued' }, { at: 31, state: 'succeeded' }],
-    }
     for (let heard = 0; heard <= LIFE.length; heard++) {
         const k = fresh()
         for (const e of LIFE.slice(0, heard)) take(k, e)
-        const told = entriesOf(record).filter((e) => take(k, e)).map((e) => e.event)
-        const missing = LIFE.slice(heard).filter((e) => e.event !== 'state').map((e) => e.event)
-        assert.deepEqual(told, missing, `${heard} heard`)
+        assert.deepEqual(entriesOf(RECORD).filter((e) => take(k, e)).map(plain), LIFE.slice(heard).map(plain), `${heard} heard`)
         assert.equal(k.ended, true)
     }
-    const running = { ...record, state: 'running', attempt: 1, server: { name: 'a', url: null }, timeline: [{ at: 12, state: 'running' }], outputs: [{ n: 0 }] }
-    const k = fresh()
-    assert.deepEqual(entriesOf(running).filter((e) => take(k, e)).map((e) => e.event), ['state'])
-    assert.equal(entriesOf(running).filter((e) => take(k, e)).length, 0)
-    assert.equal(take(k, LIFE[1]), false)
+    assert.deepEqual(entriesOf(RECORD)[3].data.error, { code: 'server_lost', message: 'm' })
+})
+
+test('the record of a job under way, and then the stream', () => {
+    for (let i = 1; i < 7; i++) {
+        const { state: s, attempt, server } = LIFE[i - 1].data
+        const record = { ...RECORD, state: s, attempt, server: server && { name: server, url: null }, timeline: RECORD.timeline.slice(0, i), outputs: [{ n: 0 }] }
+        const k = fresh()
+        const told = [...entriesOf(record), ...entriesOf(record), ...LIFE].filter((e) => take(k, e))
+        assert.deepEqual(told.map(plain), LIFE.map(plain), `after ${i}`)
+    }
     assert.deepEqual(entriesOf({}), [])
     assert.deepEqual(entriesOf({ state: 'failed', error: { code: 'x', message: 'y', detail: 1 } })[0].data.error, { code: 'x', message: 'y' })
 })

@@ -137,14 +137,17 @@ export class Feed {
             const wait = await readStream(this.base, this.last, signal, {
                 open: () => {
                     failed = 0
+                    this.fresh ||= !whole
                     this.tellUp(true)
-                    if (!whole) this.tellGap()
+                    if (!whole) this.post({ k: 'gap' })
                 },
                 entry: (entry) => {
                     if (signal.aborted) return
                     this.post({ k: 'entry', entry })
                     this.take(entry)
-                    if (entry.event === 'reset') this.tellGap()
+                    if (entry.event !== 'reset') return
+                    this.post({ k: 'gap' })
+                    this.gap()
                 },
             })
             if (signal.aborted) return
@@ -160,11 +163,6 @@ export class Feed {
     private tellUp(up: boolean): void {
         this.post({ k: 'is', up, last: this.last })
         this.setUp(up)
-    }
-
-    private tellGap(): void {
-        this.post({ k: 'gap' })
-        this.gap()
     }
 
     /* --- to this window --- */

@@ -54,20 +54,34 @@ function takeOutput(k: Known, o: Record<string, unknown>): boolean {
     return true
 }
 
-/** A job record as the entries that tell of it. */
+const list = (v: unknown): Record<string, unknown>[] => (Array.isArray(v) ? (v as unknown[]).filter(isObject) : [])
+
+const errorOf = (e: unknown) => (isObject(e) ? { error: { code: e.code, message: e.message } } : {})
+
+/** A job record as the entries that have told of it so far: the same as in the stream. */
 export function entriesOf(record: Record<string, unknown>): Entry[] {
     const { id: job, state } = record
     if (!isState(state)) return []
-    const timeline = Array.isArray(record.timeline) ? (record.timeline as unknown[]) : []
-    const newest = timeline[timeline.length - 1]
-    const at = isObject(newest) && newest.state === state ? num(newest.at) : num(record.finished_at ?? record.created_at)
-    const server = isObject(record.server) ? str(record.server.name) : null
-    const outputs = isEnd(state) && Array.isArray(record.outputs) ? (record.outputs as unknown[]).filter(isObject) : []
-    const error = isObject(record.error) ? { error: { code: record.error.code, message: record.error.message } } : {}
-    return [
-        ...outputs.map((o) => ({ id: null, event: 'output', data: { job, at, ...o } })),
-        { id: null, event: isEnd(state) ? 'end' : 'state', data: { job, at, state, server, attempt: num(record.attempt), ...error } },
-    ]
+    const attempts = list(record.attempts)
+    const entry = (event: string, data: Record<string, unknown>): Entry => ({ id: null, event, data: { job, ...data } })
+    const entries: Entry[] = []
+    let attempt = 0
+    for (const t of list(record.timeline)) {
+        if (!isState(t.state) || isEnd(t.state)) continue
+        if (t.state === 'dispatching') attempt = Math.min(attempt + 1, num(record.attempt))
+        const of = attempts[attempt - 1]
+        const server = t.state === 'queued' ? null : str(of?.server)
+        entries.push(entry('state', { at: t.at, state: t.state, server, attempt, ...(t.state === 'queued' ? errorOf(of?.error) : {}) }))
+    }
+    const newest = list(record.timeline).pop()
+    const now = {
+        at: newest?.state === state ? num(newest.at) : num(record.finished_at ?? record.created_at),
+        state,
+        server: isObject(record.server) ? str(record.server.name) : null,
+        attempt: num(record.attempt),
+    }
+    if (!isEnd(state)) return [...entries, entry('state', now)]
+    return [...entries, ...list(record.outputs).map((o) => entry('output', { at: now.at, ...o })), entry('end', { ...now, ...errorOf(record.error) })]
 }
 
 /* --- what outlasts a reload --- */

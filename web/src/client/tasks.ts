@@ -25,6 +25,7 @@ export class Tasks {
     private readonly following = new Map<string, () => void>()
     private readonly early: Entry[] = []
     private readonly asking = new Set<string>()
+    private readonly held = new Map<string, Entry[]>() // what came before the answer that tells what was before it
     private readonly unsure = new Set<string>() // could not be asked for
     private readonly names: Map<string, string>
     private readonly feed: Feed
@@ -43,19 +44,19 @@ export class Tasks {
         this.forget = this.feed.listen({
             entry: (e) => this.hear(e),
             up: (up) => this.heardUp(up),
-            gap: () => this.askAll(),
+            gap: () => this.catchUpAll(),
         })
         for (const [id, k] of this.known) if (!k.ended) this.follow(id)
         if (typeof addEventListener !== 'function') return
         const signal = this.stop.signal
         addEventListener('pagehide', () => this.save(), { signal })
-        addEventListener('pageshow', (e) => { if (e.persisted) this.askAll() }, { signal })
-        addEventListener('online', () => this.askAll(), { signal })
+        addEventListener('pageshow', (e) => { if (e.persisted) this.catchUpAll() }, { signal })
+        addEventListener('online', () => this.catchUpAll(), { signal })
         // A page that was not seen may have been suspended.
         let hidden = 0
         if (typeof document === 'object') document.addEventListener('visibilitychange', () => {
             if (document.visibilityState === 'hidden') hidden = Date.now()
-            else if (Date.now() - hidden > UNSEEN) this.askAll()
+            else if (Date.now() - hidden > UNSEEN) this.catchUpAll()
         }, { signal })
     }
 
@@ -100,8 +101,8 @@ export class Tasks {
         this.save()
         if (!k.ended) {
             this.follow(promptId)
-            for (const e of this.early.filter((e) => e.data.job === promptId)) this.apply(k, e)
-            if (!heard && !k.ended) this.askFor(promptId)
+            if (!heard) this.catchUp(promptId)
+            for (const e of this.early.filter((e) => e.data.job === promptId)) this.hear(e)
         }
         return k.task
     }
@@ -152,7 +153,10 @@ export class Tasks {
             return
         }
         const k = typeof e.data.job === 'string' ? this.known.get(e.data.job) : undefined
-        if (k) {
+        const held = k && e.event !== 'progress' ? this.held.get(k.task.promptId) : undefined
+        if (held) {
+            held.push(e)
+        } else if (k) {
             this.apply(k, e)
         } else if (e.event !== 'progress') {
             this.early.push(e)
@@ -160,13 +164,14 @@ export class Tasks {
         }
     }
 
-    private apply(k: Known, e: Entry): void {
+    /** certain: names of servers are known as they are now. */
+    private apply(k: Known, e: Entry, certain = false): void {
         const before = k.task.serverName
         if (!take(k, e)) return
         const { task } = k
         if (task.serverName !== before) {
             task.executionServer = this.serverUrl(task.serverName)
-            if (task.serverName !== null) this.askFor(task.promptId) // names may have come to mean another server
+            if (task.serverName !== null && !certain) this.askFor(task.promptId) // names may have come to mean another server
         }
         if (k.ended) this.unfollow(task.promptId)
         if (e.event !== 'progress') this.saveSoon()
@@ -202,7 +207,7 @@ export class Tasks {
 
     private heardUp(up: boolean): void {
         this.emit(up ? 'connected' : 'disconnected', { url: this.base })
-        if (up) for (const id of this.unsure) this.askFor(id)
+        if (up) for (const id of this.unsure) this.catchUp(id)
         else void this.poll()
     }
 
@@ -213,14 +218,20 @@ export class Tasks {
         for (let n = 0; this.following.size > 0 && !this.stop.signal.aborted; n++) {
             await pause(backoff(n, WITHOUT, WITHOUT * 4), this.stop.signal)
             if (this.feed.isUp) break
-            this.askAll()
+            for (const id of this.following.keys()) this.askFor(id)
             await this.lane
         }
         this.polling = false
     }
 
-    private askAll(): void {
-        for (const id of this.following.keys()) this.askFor(id)
+    private catchUpAll(): void {
+        for (const id of this.following.keys()) this.catchUp(id)
+    }
+
+    /** Entries may have been missed: those that come from now on wait until it is known which. */
+    private catchUp(id: string): void {
+        this.held.set(id, [...(this.held.get(id) ?? [])])
+        this.askFor(id)
     }
 
     /** One at a time: there may be many. */
@@ -228,8 +239,12 @@ export class Tasks {
         if (this.asking.has(id)) return
         this.asking.add(id)
         this.lane = this.lane.then(async () => {
+            const held = this.held.get(id)
             this.asking.delete(id)
             await this.ask(id).catch(() => {}) // closed
+            if (held === undefined || this.held.get(id) !== held) return // or it was asked too early
+            this.held.delete(id)
+            for (const e of held) this.hear(e)
         })
     }
 
@@ -250,7 +265,7 @@ export class Tasks {
     private learn(k: Known, record: Record<string, unknown>): void {
         const server = isObject(record.server) ? record.server : null
         if (server && typeof server.name === 'string' && typeof server.url === 'string') this.names.set(server.name, server.url)
-        for (const e of entriesOf(record)) this.apply(k, e)
+        for (const e of entriesOf(record)) this.apply(k, e, true)
         if (server && server.name === k.task.serverName && typeof server.url === 'string' && k.task.executionServer !== server.url) {
             k.task.executionServer = server.url
             this.saveSoon()

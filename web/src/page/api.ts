@@ -90,10 +90,11 @@ export interface Server {
 export interface ServerDetail extends Server {
     models: string[]
     devices: { name: string; type: string; vram_total: number; vram_free: number }[]
+    devices_at: number | null
     missing_nodes: string[]
-    missing_nodes_count: number
+    missing_nodes_count: number | null
     extra_nodes: string[]
-    extra_nodes_count: number
+    extra_nodes_count: number | null
     versions: { comfyui: string | null; python: string | null; pytorch: string | null }
 }
 

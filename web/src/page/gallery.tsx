@@ -18,7 +18,7 @@ type Kind = (typeof KINDS)[number]['name']
 
 const MOST = 64 // of one job; the rest is on its page
 const GAP = 10
-const CAPTION = 26
+const CAPTION = 26 + 8 // with the space below
 
 /** A picture of a job, or where its others are. */
 interface Item {
@@ -37,7 +37,8 @@ function itemsOf(job: Signal<JobBrief>, kind: Kind): Item[] {
     const items: Item[] = all.slice(0, MOST).map((output) => ({ key: `${j.id}/${output.n}`, job, output, more: 0 }))
     const more = isBrief(j) ? j.outputs_count! - j.outputs.length : all.length - items.length
 
-    if (more > 0) items.push({ key: `${j.id}/more`, job, output: null, more })
+    // In the place, and under the name, of the next one: a list that stands here stays when the others have come.
+    if (more > 0) items.push({ key: `${j.id}/${(items.at(-1)?.output?.n ?? -1) + 1}`, job, output: null, more })
     return items
 }
 
@@ -55,7 +56,7 @@ function useColumns(): { ref: preact.RefObject<HTMLDivElement | null>; columns: 
     }, [])
     const least = width < 600 ? 150 : 200
     const columns = Math.max(2, Math.floor((width + GAP) / (least + GAP)))
-    return { ref, columns, height: Math.round((width || 300) / columns) + CAPTION }
+    return { ref, columns, height: Math.round((width || 300) / columns) - GAP + CAPTION }
 }
 
 /** Lists name few outputs of a job: the others are asked for when it comes into sight. */
@@ -78,7 +79,8 @@ function Tile({ item, onOpen }: { item: Item; onOpen: () => void }) {
     const at = ago(j.finished_at ?? j.created_at, now.value)
     const server = j.server?.name ?? ''
     return (
-        <button type="button" class="tile" data-key={item.key} aria-label={`Open ${o.filename} large, ${server}, ${at}`} onClick={onOpen}>
+        <button type="button" class="tile" data-key={item.key} onClick={onOpen}>
+            <span class="unseen">Open {o.filename} large. </span>
             <span class="tile-picture">
                 <Thumb output={o} size={256} />
                 {o.kind === 'video' && <span class="tile-name">{o.filename}</span>}

@@ -119,7 +119,12 @@ function Head({ job: j }: { job: Job }) {
             </h1>
             <p class="job-line">
                 <Badge state={j.state} />
-                <span>{j.error ? STATE_WORDS[j.state] : story(j)}</span>
+                {!j.error && <span>{story(j)}</span>}
+                {j.server && (
+                    <span>
+                        on <a href={href('servers', j.server.name)}>{j.server.name}</a>
+                    </span>
+                )}
                 {time !== null && <span class="dim">{duration(time)}</span>}
             </p>
             {live && j.state !== 'queued' && <Bar progress={j.progress} label="Progress of the node that runs" />}

@@ -15,7 +15,7 @@ type Faults = Partial<Record<Field | 'all', string>>
 
 /** The gateway names the field first in what it says is wrong. */
 function faultsOf(e: Error): Faults {
-    if (e instanceof ApiError && e.status === 409) return { name: e.message }
+    if (e instanceof ApiError && e.status === 409) return { [/\burl\b/.test(e.message) ? 'url' : 'name']: e.message }
     const field = FIELDS.find((f) => new RegExp(`^${f.name}\\b`).test(e.message))
     return { [field?.name ?? 'all']: e.message }
 }
@@ -134,7 +134,7 @@ export function RemoveServer({ name, onDone, onClose }: { name: string; onDone: 
             <p>
                 {works
                     ? 'It can be removed all the same: its jobs are taken off it, queued again, and run on another server.'
-                    : 'It is taken out of the fleet. The jobs that it has done, and their files, stay here. A server that the configuration file names is back after the next start.'}
+                    : 'It is taken out of the fleet. The jobs that it has done, and their files, stay here.'}
             </p>
             <div class="buttons">
                 <button type="button" onClick={onClose}>

@@ -16,26 +16,37 @@ const LAST_JOBS = 12
 
 const ORDER: Server['state'][] = ['up', 'draining', 'suspect', 'fenced', 'down']
 
+function times(n: number): string {
+    return n === 1 ? 'once' : `${n} times`
+}
+
 function count(n: number, one: string, many = `${one}s`): string {
     return `${n} ${n === 1 ? one : many}`
 }
 
-/** What of its own work is behind what it is doing: `queue` counts all that stands there, whoever sent it. */
-function ahead(s: Server): string {
-    if (s.queue === null) return 'queue unknown'
-    const waiting = Math.max(0, s.queue - Math.min(1, s.queue))
-    return waiting === 0 ? 'nothing waits there' : `${waiting} more in its queue`
+function speed(s: Server): string {
+    return s.recent ? duration(s.recent.seconds_median * 1000) : '—'
 }
 
-function speed(s: Server): string {
-    return s.recent ? `${duration(s.recent.seconds_median * 1000)}` : '—'
+function record(s: Server): string {
+    const t = s.stats
+    if (!t) return '—'
+    return [
+        `${t.successes} done`,
+        `${t.failures} failed`,
+        ...(t.fences ? [`fenced ${times(t.fences)}`] : []),
+        ...(t.restarts ? [`restarted ${times(t.restarts)}`] : []),
+    ].join(', ')
 }
 
 // ---- what runs there
 
 function Running({ server: s }: { server: Server }) {
     const jobs = s.jobs ?? s.running.map((id) => ({ id, state: 'running' as const, progress: { value: 0, max: 0, node: null }, started_at: null }))
-    if (jobs.length === 0) return <p class="server-idle">{s.state === 'down' ? 'Runs nothing' : `Idle, ${ahead(s)}`}</p>
+    // The server's own queue: whoever sent what stands there.
+    const others = s.queue === null ? 0 : s.queue - jobs.length
+    if (jobs.length === 0)
+        return <p class="server-idle">{s.state === 'down' ? 'Runs nothing' : others > 0 ? `Busy with ${count(others, 'prompt')} of others` : 'Idle'}</p>
     return (
         <ul class="server-running">
             {jobs.map((j) => (
@@ -45,14 +56,14 @@ function Running({ server: s }: { server: Server }) {
                             {shortId(j.id)}
                         </a>
                         <span class="dim">
-                            {j.progress.max > 0 && `${j.progress.value} of ${j.progress.max}`}
-                            {j.started_at !== null && ` ${duration(now.value - j.started_at)}`}
+                            {j.progress.max > 0 && `${j.progress.value} of ${j.progress.max}, `}
+                            {j.started_at !== null && duration(now.value - j.started_at)}
                         </span>
                     </span>
                     <Bar progress={j.progress} label={`Progress of job ${j.id}`} />
                 </li>
             ))}
-            {s.queue !== null && s.queue > jobs.length && <li class="dim">{count(s.queue - jobs.length, 'more prompt')} in its queue</li>}
+            {others > 0 && <li class="dim">{count(others, 'prompt')} of others in its queue</li>}
         </ul>
     )
 }
@@ -102,12 +113,12 @@ function differs(d: ServerDetail | undefined): string | null {
 function Card({ server: s, detail: d, changed }: { server: Server; detail: ServerDetail | undefined; changed: () => void }) {
     const rows: [string, preact.ComponentChildren][] = [
         ['Typical job', speed(s)],
-        ['Done, failed', s.stats ? `${s.stats.successes}, ${s.stats.failures}` : '—'],
+        ['Attempts', record(s)],
         ['Last seen', s.last_seen ? <Ago at={s.last_seen} /> : 'never'],
         ['ComfyUI', s.version ? `${s.version}, ${s.nodes} nodes` : 'not known yet'],
     ]
     const other = differs(d)
-    if (d?.models.length) rows.push(['Holds', d.models.join(', ')])
+    if (d?.models.length) rows.push(['Loaded last', d.models.slice(0, 3).join(', ')])
     return (
         <article class={`card server is-${s.state}`} aria-label={`Server ${s.name}`}>
             <header>
@@ -230,11 +241,11 @@ function Devices({ devices }: { devices: ServerDetail['devices'] }) {
     )
 }
 
-function Names({ id, title, names, total, none }: { id: string; title: string; names: string[]; total: number; none: string }) {
+function Names({ id, title, names, total, none }: { id: string; title: string; names: string[]; total: number | null; none: string }) {
     return (
         <section aria-labelledby={id}>
             <h2 id={id}>
-                {title} {total > 0 && <span class="dim">{total}</span>}
+                {title} {total !== null && total > 0 && <span class="dim">{total}</span>}
             </h2>
             {names.length === 0 ? (
                 <Empty>{none}</Empty>
@@ -243,7 +254,7 @@ function Names({ id, title, names, total, none }: { id: string; title: string; n
                     {names.map((n) => (
                         <code key={n}>{n}</code>
                     ))}
-                    {total > names.length && <span class="dim">and {total - names.length} more</span>}
+                    {total !== null && total > names.length && <span class="dim">and {total - names.length} more</span>}
                 </p>
             )}
         </section>
@@ -327,10 +338,10 @@ export function ServerPage({ name }: { name: string }) {
                 <FactList id="about-title" title="About it" rows={rows} />
                 <FactList id="work-title" title="Its work" rows={work} />
             </div>
-            <Names id="models-title" title="Models in its memory" names={s.models} total={s.models.length} none="None that is known of." />
+            <Names id="models-title" title="Models that its latest jobs loaded" names={s.models} total={s.models.length} none="None that is known of." />
             <div class="two">
-                <Names id="missing-title" title="Node classes that others have and it lacks" names={s.missing_nodes} total={s.missing_nodes_count} none="It lacks none." />
-                <Names id="extra-title" title="Node classes that it alone has" names={s.extra_nodes} total={s.extra_nodes_count} none="None." />
+                <Names id="missing-title" title="Node classes that others have and it lacks" names={s.missing_nodes} total={s.missing_nodes_count} none={s.missing_nodes_count === null ? 'There is nothing to compare it with.' : 'It lacks none.'} />
+                <Names id="extra-title" title="Node classes that it alone has" names={s.extra_nodes} total={s.extra_nodes_count} none={s.extra_nodes_count === null ? 'There is nothing to compare it with.' : 'None.'} />
             </div>
             <LastJobs name={s.name} />
         </div>

@@ -4,7 +4,7 @@ import type { ComponentChildren } from 'preact'
 import { useEffect, useLayoutEffect, useRef, useState } from 'preact/hooks'
 
 const MORE = 6 // rows beyond each edge
-const AHEAD = 12 // rows from the end at which more are asked for
+const AHEAD = 40 // rows from the end at which more are asked for
 
 export interface VirtualProps<T> {
     items: T[]
@@ -45,8 +45,9 @@ export function Virtual<T>(p: VirtualProps<T>) {
     const remember = () => {
         const { items, rowHeight, columns: n = 1, keyOf } = latest.current
         const top = box.current!.scrollTop
-        const item = top > rowHeight / 2 ? items[Math.floor(top / rowHeight) * n] : undefined
-        anchor.current = item === undefined ? null : { key: keyOf(item), above: top % rowHeight }
+        const row = Math.ceil(top / rowHeight) // the first that is whole
+        const item = top > rowHeight / 2 ? items[row * n] : undefined
+        anchor.current = item === undefined ? null : { key: keyOf(item), above: top - row * rowHeight }
     }
 
     useLayoutEffect(() => {
@@ -79,7 +80,7 @@ export function Virtual<T>(p: VirtualProps<T>) {
     const first = Math.max(0, Math.floor(view.top / p.rowHeight) - MORE)
     const last = Math.min(rows, Math.ceil((view.top + view.height) / p.rowHeight) + MORE)
 
-    useEffect(() => {
+    useLayoutEffect(() => {
         if (last + AHEAD >= rows) p.onEnd?.()
     }, [last, rows])
 

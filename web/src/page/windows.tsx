@@ -46,7 +46,7 @@ function Window({ row }: { row: WindowRow }) {
             <header>
                 <h2>{row.window_id === null ? 'Without a window' : <a href={href('jobs', '', { window: row.window_id })}>{row.window_id}</a>}</h2>
                 <p class="dim">
-                    {row.window_id === null ? 'These clients name no window. ' : ''}Heard of <Ago at={row.last_seen} />
+                    {row.window_id === null ? 'These clients name no window. ' : ''}Last heard from <Ago at={row.last_seen} />
                 </p>
                 {row.client_ids.length > 0 && (
                     <ul class="window-clients" aria-label="Its client ids">
@@ -70,13 +70,13 @@ export function Windows() {
     const windows = polled.value.value?.windows
     return (
         <div class="page">
-            <div class="toolbar">
+            <header class="window-intro">
                 <h1>Windows</h1>
-            </div>
-            <p class="window-intro">
-                A window is one tab of a browser, or one script, that says who it is with its jobs. Each job is bound to one server, and its pictures
-                come from that server alone, whatever other windows do.
-            </p>
+                <p>
+                    A window is one tab of a browser, or one script, that says who it is with its jobs. Each job is bound to one server, and its
+                    pictures come from that server alone, whatever other windows do.
+                </p>
+            </header>
             {!windows && polled.error.value && <Trouble error={polled.error.value} what="The windows could not be read." />}
             {windows?.length === 0 && (
                 <Empty>

@@ -94,6 +94,6 @@ export function story(j: JobBrief): string {
 
 /** How long it took, or has been at it. */
 export function took(j: JobBrief, at: number): number | null {
-    if (j.started_at === null) return null
+    if (j.started_at === null || j.state === 'queued') return null // an attempt before may have begun
     return (j.finished_at ?? at) - j.started_at
 }
