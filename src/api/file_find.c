@@ -112,7 +112,7 @@ static void on_upload(const struct store_file *s, void *arg)
 
     if (s->status == STORE_OK)
         finding_stored(f, s);
-    else if (s->status != STORE_NOT_FOUND)
+    else if (s->status != STORE_NOT_FOUND || f->a->stopped)
         finding_is(f, FILE_TROUBLE);
     else if (f->type != NAME_INPUT)
         store_output_find(f->a->d.store, &k, on_plain_output, f);

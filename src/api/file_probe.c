@@ -126,7 +126,9 @@ static void on_answer(const struct http_answer *ans, void *arg)
     }
     free(q->server);
     free(q);
-    if (--p->open == 0)
+    if (--p->open == 0 && p->a->stopped)
+        on_done(p); /* no turn of the loop comes any more */
+    else if (p->open == 0)
         loop_defer(p->a->d.loop, &p->done);
 }
 

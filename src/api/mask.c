@@ -189,6 +189,10 @@ static void on_found(const struct file_found *f, void *arg)
     struct fleet_file file;
 
     free(arg);
+    if (c->a->stopped) {
+        composing_end(c, 503, "the gateway stops", NULL);
+        return;
+    }
     switch (f->where) {
     case FILE_STORED:
         memcpy(c->original.blake3, f->blake3, BLAKE3_LEN);

@@ -213,6 +213,66 @@ static void on_choices(struct api *a, struct http_req *req, struct choices *choi
     workers_submit(a->d.workers, &x->work);
 }
 
+/* One class, united from the lists of all servers: on a worker, for such lists are long. */
+struct one_class {
+    struct work work;
+    struct workers *workers;
+    struct http_req *req; /* NULL: gone */
+    struct object_view *view;
+    struct choices *choices;
+    char *name;
+    struct buf text;
+};
+
+static void run_one(struct work *w)
+{
+    struct one_class *x = container_of(w, struct one_class, work);
+
+    object_view_put_class(&x->text, x->view, str_of(x->name), choices_put, x->choices);
+}
+
+static void on_one(struct work *w)
+{
+    struct one_class *x = container_of(w, struct one_class, work);
+
+    if (x->req) {
+        http_on_abort(x->req, NULL, NULL);
+        api_reply_json(x->req, 200, &x->text);
+    }
+    registry_drop_view(x->workers, x->view);
+    choices_unref(x->choices);
+    buf_free(&x->text);
+    free(x->name);
+    free(x);
+}
+
+static void on_one_gone(struct http_req *req, void *arg)
+{
+    (void)req;
+    ((struct one_class *)arg)->req = NULL;
+}
+
+static void on_choices(struct api *a, struct http_req *req, struct choices *choices, void *arg)
+{
+    struct object_view *view = registry_view(a->d.registry);
+    struct one_class *x;
+
+    if (view == NULL || choices == NULL) {
+        free(arg);
+        no_server_yet(req);
+        return;
+    }
+    x = xcalloc(1, sizeof(*x));
+    x->workers = a->d.workers;
+    x->req = req;
+    x->view = object_view_ref(view);
+    x->choices = choices_ref(choices);
+    x->name = arg;
+    x->work = (struct work){.run = run_one, .done = on_one};
+    http_on_abort(req, on_one_gone, x);
+    workers_submit(a->d.workers, &x->work);
+}
+
 void native_get_object_info_class(struct api *a, struct http_req *req, const struct api_params *p)
 {
     if (registry_view(a->d.registry))

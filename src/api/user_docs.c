@@ -109,20 +109,27 @@ static void change_free(struct change *c)
 }
 
 /* Those that were taken have come to their end; on with those that came meanwhile. */
-static void doc_end(struct user_doc *d, enum user_doc_end end, const char *why)
+static void tell(struct list *changes, enum user_doc_end end, const char *why)
 {
-    if (end == USER_DOC_FAILED || end == USER_DOC_FULL)
-        log_warn(LOG_S("event", "user_document_not_changed"), LOG_S("path", d->path), LOG_S("reason", why));
-    while (!list_empty(&d->taken)) {
-        struct change *c = list_first(&d->taken, struct change, link);
+    while (!list_empty(changes)) {
+        struct change *c = list_first(changes, struct change, link);
 
         list_remove(&c->link);
         c->cb(c->refused ? USER_DOC_REFUSED : end, c->refused ? c->refused : why, c->arg);
         change_free(c);
     }
+}
+
+static void doc_end(struct user_doc *d, enum user_doc_end end, const char *why)
+{
+    if ((end == USER_DOC_FAILED || end == USER_DOC_FULL) && !d->a->stopped)
+        log_warn(LOG_S("event", "user_document_not_changed"), LOG_S("path", d->path), LOG_S("reason", why));
+    tell(&d->taken, end, why);
     d->tries = 0;
     d->busy = false;
-    if (!list_empty(&d->waiting))
+    if (d->a->stopped) /* there is nobody left who could write */
+        tell(&d->waiting, USER_DOC_FAILED, "the gateway stops");
+    else if (!list_empty(&d->waiting))
         doc_read(d);
 }
 
@@ -158,7 +165,7 @@ static void on_put(enum blob_status st, const struct blob_info *info, const char
                                 .was = d->existed ? d->was : NULL,
                                 .files_max = USER_FILES_MAX};
 
-    if (st != BLOB_OK) {
+    if (st != BLOB_OK || d->a->stopped) {
         doc_end(d, st == BLOB_FULL ? USER_DOC_FULL : USER_DOC_FAILED, why);
         return;
     }

@@ -257,6 +257,8 @@ static void serve_close(struct serve *s)
     }
     runner_free(&s->runner);
     vault_close(&s->vault);
+    if (s->workers)
+        workers_settle(s->workers); /* files that were being looked at: who asked may look at the api */
     api_free(&s->api);
     if (s->workers)
         workers_free(&s->workers);

@@ -10,7 +10,7 @@
 struct workers {
     struct loop *loop;
     size_t pending;  /* submitted, done() not yet begun; loop thread only */
-    bool delivering; /* workers_free() has begun */
+    bool delivering; /* workers_settle() waits */
     unsigned n;
     pthread_t *threads;
     pthread_mutex_t lock; /* guards what follows */
@@ -108,6 +108,15 @@ struct workers *workers_new(struct loop *l, unsigned threads, struct err *e)
     return w;
 }
 
+void workers_settle(struct workers *w)
+{
+    assert(!w->delivering);
+    w->delivering = true;
+    while (w->pending > 0) /* a done() may submit more */
+        loop_wait_messages(w->loop);
+    w->delivering = false;
+}
+
 void workers_free(struct workers **wp)
 {
     struct workers *w = *wp;
@@ -115,9 +124,6 @@ void workers_free(struct workers **wp)
     if (w == NULL)
         return;
     *wp = NULL;
-    assert(!w->delivering);
-    w->delivering = true;
-    while (w->pending > 0) /* a done() may submit more */
-        loop_wait_messages(w->loop);
+    workers_settle(w);
     workers_join(w);
 }

@@ -241,6 +241,22 @@ static void test_workers_take_no_signals(void **state)
     assert_int_equal(j.value, 1);
 }
 
+static void test_settled_workers_go_on(void **state)
+{
+    struct job *j = jobs_new();
+    struct err e;
+    struct workers *w = workers_new(*state, 2, &e);
+
+    for (int i = 0; i < MANY / 2; i++)
+        workers_submit(w, &j[i].w);
+    workers_settle(w);
+    assert_int_equal(done_count, MANY / 2); /* all have been told */
+    for (int i = MANY / 2; i < MANY; i++)
+        workers_submit(w, &j[i].w);
+    workers_free(&w);
+    jobs_check(j);
+}
+
 int main(void)
 {
 #define T(f) cmocka_unit_test_setup_teardown(f, setup, teardown)
@@ -251,6 +267,7 @@ int main(void)
         T(test_messages_of_run_come_before_done),
         T(test_free_inside_a_message),
         T(test_workers_take_no_signals),
+        T(test_settled_workers_go_on),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -214,6 +214,32 @@ static void step_pack(struct store_step *s, struct pack *k)
     s->events = pack_events(k, s->events, s->n_events);
 }
 
+static void input_put_pack(struct store_input *in, struct pack *k)
+{
+    in->tenant = pack_str(k, in->tenant);
+    in->type = pack_str(k, in->type);
+    in->subfolder = pack_str(k, in->subfolder);
+    in->name = pack_str(k, in->name);
+    in->mime = pack_str(k, in->mime);
+    in->alike = pack_hash(k, in->alike);
+}
+
+static void user_put_pack(struct store_user_put *in, struct pack *k)
+{
+    in->tenant = pack_str(k, in->tenant);
+    in->area = pack_str(k, in->area);
+    in->path = pack_str(k, in->path);
+    in->was = pack_hash(k, in->was);
+}
+
+static void user_pack(struct req *r, struct pack *k)
+{
+    r->in.user.tenant = pack_str(k, r->in.user.tenant);
+    r->in.user.area = pack_str(k, r->in.user.area);
+    r->in.user.path = pack_str(k, r->in.user.path);
+    r->in.user.to = pack_str(k, r->in.user.to);
+}
+
 /* in is a shallow copy of the arguments; its pointers are replaced by copies. */
 static void req_pack(struct req *r, struct pack *k)
 {
@@ -228,14 +254,7 @@ static void req_pack(struct req *r, struct pack *k)
         r->in.stray_done.server = pack_str(k, r->in.stray_done.server);
         r->in.stray_done.upstream_id = pack_str(k, r->in.stray_done.upstream_id);
         break;
-    case REQ_INPUT_PUT:
-        r->in.input_put.tenant = pack_str(k, r->in.input_put.tenant);
-        r->in.input_put.type = pack_str(k, r->in.input_put.type);
-        r->in.input_put.subfolder = pack_str(k, r->in.input_put.subfolder);
-        r->in.input_put.name = pack_str(k, r->in.input_put.name);
-        r->in.input_put.mime = pack_str(k, r->in.input_put.mime);
-        r->in.input_put.alike = pack_hash(k, r->in.input_put.alike);
-        break;
+    case REQ_INPUT_PUT: input_put_pack(&r->in.input_put, k); break;
     case REQ_SERVER_PUT:
         r->in.server_put.server.name = pack_str(k, r->in.server_put.server.name);
         r->in.server_put.server.url = pack_str(k, r->in.server_put.server.url);
@@ -274,21 +293,11 @@ static void req_pack(struct req *r, struct pack *k)
         r->in.alias.tenant = pack_str(k, r->in.alias.tenant);
         r->in.alias.hex = pack_str(k, r->in.alias.hex);
         break;
-    case REQ_USER_PUT:
-        r->in.user_put.tenant = pack_str(k, r->in.user_put.tenant);
-        r->in.user_put.area = pack_str(k, r->in.user_put.area);
-        r->in.user_put.path = pack_str(k, r->in.user_put.path);
-        r->in.user_put.was = pack_hash(k, r->in.user_put.was);
-        break;
+    case REQ_USER_PUT: user_put_pack(&r->in.user_put, k); break;
     case REQ_USER_FIND:
     case REQ_USER_LIST:
     case REQ_USER_MOVE:
-    case REQ_USER_REMOVE:
-        r->in.user.tenant = pack_str(k, r->in.user.tenant);
-        r->in.user.area = pack_str(k, r->in.user.area);
-        r->in.user.path = pack_str(k, r->in.user.path);
-        r->in.user.to = pack_str(k, r->in.user.to);
-        break;
+    case REQ_USER_REMOVE: user_pack(r, k); break;
     case REQ_EVENTS: r->in.events.job = pack_str(k, r->in.events.job); break;
     case REQ_BLOB_PIN:
     case REQ_BLOB_UNPIN:
