@@ -554,6 +554,14 @@ def run_prompt(url, graph):
     asyncio.run(run())
 
 
+def free_cache(url):
+    async def run():
+        async with Client(url) as c:
+            assert (await c.post("/free", {"free_memory": True}))[0] == 200
+
+    asyncio.run(run())
+
+
 def prelude(url):
     run_prompt(url, BEFORE_0_3_75)
 
