@@ -66,7 +66,7 @@ static void without_uploads_there_is_no_choice(void **state)
     c = choices_new(NULL, 0);
     assert_offers("LoadImage", "[[], {\"image_upload\"");
     assert_offers("LoadVideo", "[\"COMBO\", {\"options\": [], ");
-    choices_free(&c);
+    choices_unref(c);
     c = all;
 }
 
@@ -83,7 +83,7 @@ int main(void)
     view = object_view_new(&info, 1);
     c = choices_new(files, ARRAY_LEN(files));
     bad = cmocka_run_group_tests(tests, NULL, NULL);
-    choices_free(&c);
+    choices_unref(c);
     object_view_unref(view);
     object_info_unref(info);
     return bad;
