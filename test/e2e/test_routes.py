@@ -408,8 +408,14 @@ def test_other_methods_are_answered_as_by_a_server(fleet):
                         ("/api/queue", "GET,HEAD,POST")):
         answer = fleet.ask("DELETE", path)
         assert (answer.status, answer.headers["Allow"]) == (405, allow), path
-    for path in ("/interrupt", "/free", "/upload/image", "/queue/", "/history/a/b", "/api/api/prompt"):
+    for b in fleet.between:
+        b.seen.clear()
+    below = ("/interrupt", "/free", "/upload/image", "/queue/", "/history/a/b", "/api/api/prompt", "/api/api/queue",
+             "/internal/logs/more", "/api/jobs/a/b", "/settings/a/b", "/prompt/x")
+    for path in below:
         assert fleet.ask("GET", path).status == 404, path
+        assert fleet.ask("PUT", path, b"{}").status in (404, 405), path
+        assert not any(fleet.sent_to(i, m, path) for i in range(2) for m in ("GET", "PUT")), path
     assert fleet.ask("POST", "/nope", b"{}").status == 405  # the primary says it
 
 
