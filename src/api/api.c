@@ -385,6 +385,35 @@ static bool origin_allowed(struct api *a, const struct http_req *req)
     return at && strcasecmp(at + 3, host) == 0;
 }
 
+static size_t host_len(const char *s)
+{
+    return *s == '[' ? strcspn(s, "]") + (strchr(s, ']') != NULL) : strcspn(s, ":/");
+}
+
+static bool is_loopback(const char *host, size_t n)
+{
+    return (n == 9 && strncasecmp(host, "localhost", n) == 0) || (n == 5 && memcmp(host, "[::1]", n) == 0) ||
+           strncmp(host, "127.", 4) == 0;
+}
+
+/* As a ComfyUI server: one that is reached at a loopback address lets no page from elsewhere read either, so that no web
+ * site finds out what runs on its visitor's machine. Ports count where both have one. */
+static bool may_read(struct api *a, const struct http_req *req)
+{
+    const char *host = http_req_header(req, "Host"), *origin = http_req_header(req, "Origin");
+    const char *at = origin ? strstr(origin, "://") : NULL;
+    size_t n, m;
+
+    if (host == NULL || at == NULL || origin_allowed(a, req))
+        return true;
+    at += 3;
+    n = host_len(host);
+    m = host_len(at);
+    if (!is_loopback(host, n))
+        return true;
+    return n == m && strncasecmp(host, at, n) == 0 && (host[n] != ':' || at[m] != ':');
+}
+
 /* An answer says for whom it was, to those who do not send an Origin as well: what an <img> has put into the browser's cache
  * may be what a script of an allowed page is given later. */
 static void put_cors(struct api *a, struct http_req *req)
@@ -486,7 +515,7 @@ void api_handle(struct http_req *req, void *arg)
     struct api_params p = {{NULL}};
     const struct api_route *r = NULL;
     const char *window = http_req_header(req, "X-Comfymux-Window");
-    bool path_known = false;
+    bool path_known = false, ours = false; /* ours: a route that no ComfyUI server has */
     char *path;
 
     if (window && strlen(window) <= CLIENT_ID_MAX)
@@ -497,14 +526,17 @@ void api_handle(struct http_req *req, void *arg)
         return;
     }
     path = path_normal(http_req_path(req));
-    for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++)
+    for (size_t i = 0; r == NULL && i < ARRAY_LEN(tables); i++) {
         r = route_find(tables[i], http_req_method_name(req), path, &p, &path_known);
+        ours = r && tables[i] == mux_routes;
+    }
     if (r == NULL || strstr(r->path, "/events") == NULL) /* a stream lasts as long as its reader wants */
         http_on_done(req, on_done, &a->requests[mux_class_of(r)]);
-    if (r == NULL)
-        unknown(a, req, path, path_known);
-    else if ((r->flags & (API_CHANGES | API_LISTENS)) && !origin_allowed(a, req))
+    if ((r && (r->flags & (API_CHANGES | API_LISTENS)) && !origin_allowed(a, req)) ||
+        (!ours && !may_read(a, req)))
         http_reply_empty(req, 403);
+    else if (r == NULL)
+        unknown(a, req, path, path_known);
     else
         r->handler(a, req, &p);
     params_fini(&p);

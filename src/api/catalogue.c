@@ -7,32 +7,33 @@
 
 #include "api/choices.h"
 #include "base/list.h"
+#include "comfy/object_info.h"
 
 struct waiting {
     struct list link;
     struct api_wait *w;
+    uint64_t uploads;           /* as many as there were when it came: what it is told knows them */
     catalogue_text_cb *text_cb; /* or: */
-    catalogue_class_cb *class_cb;
-    char *name;
-    uint64_t uploads; /* as many as there were when it came: what it is told knows them */
+    catalogue_choices_cb *choices_cb;
+    void *arg;
 };
 
-/*   fresh ──something has changed, and somebody asks──> listing uploads ──> making the text ──> fresh
- * Who comes meanwhile waits for it, and once more if something was uploaded meanwhile. */
+/* Uploads are listed when somebody asks and there are new ones, the text is made when somebody asks for it and what it is
+ * made of has changed. pump() looks what those who wait lack, and begins it. */
 struct catalogue {
     struct choices *choices; /* NULL: not known */
     uint64_t uploads;        /* as many as there were when they were listed */
     struct bytes *text;
+    uint64_t text_uploads;               /* as many as it knows */
     char base[80], etag[BLAKE3_HEX + 2]; /* base: of the fleet's own text */
     struct list waiting;
-    bool busy;
+    bool listing;
     struct making *making; /* with the worker */
 };
 
 struct making {
     struct work work;
     struct api *a; /* NULL: the gateway ends */
-    struct workers *workers;
     struct object_view *view;
     struct choices *choices;
     uint64_t uploads;
@@ -41,7 +42,12 @@ struct making {
     uint8_t hash[BLAKE3_LEN];
 };
 
-static bool make(struct api *a);
+struct listing {
+    struct api *a;
+    uint64_t uploads;
+};
+
+static void pump(struct api *a);
 
 static struct catalogue *catalogue_of(struct api *a)
 {
@@ -52,108 +58,59 @@ static struct catalogue *catalogue_of(struct api *a)
     return a->catalogue;
 }
 
-static bool is_fresh(const struct api *a, const struct catalogue *c, const char *base)
-{
-    return c->text && c->choices && c->uploads == a->uploads && strcmp(c->base, base) == 0;
-}
-
-/* --- one class: looked for in the whole text, which is long --- */
-
-struct finding {
-    struct work work;
-    struct api *a;
-    struct http_req *req; /* NULL: the client has left */
-    catalogue_class_cb *cb;
-    struct bytes *text;
-    char *name;
-    struct buf found;
-};
-
-static void find_run(struct work *w)
-{
-    struct finding *x = container_of(w, struct finding, work);
-    struct json one = json_get((struct json){x->text->data, x->text->len}, x->name);
-    struct jsonw out;
-
-    jsonw_init(&out, &x->found);
-    jsonw_obj(&out);
-    if (one.p)
-        jsonw_kspan(&out, x->name, one);
-    jsonw_obj_end(&out);
-}
-
-static void find_done(struct work *w)
-{
-    struct finding *x = container_of(w, struct finding, work);
-
-    if (x->req) {
-        http_on_abort(x->req, NULL, NULL);
-        x->cb(x->a, x->req, &x->found);
-    }
-    bytes_unref(x->text);
-    buf_free(&x->found);
-    free(x->name);
-    free(x);
-}
-
-static void find_gone(struct http_req *req, void *arg)
-{
-    (void)req;
-    ((struct finding *)arg)->req = NULL;
-}
-
-static void find_class(struct api *a, struct http_req *req, const struct waiting *asked)
-{
-    struct finding *x = xcalloc(1, sizeof(*x));
-
-    x->a = a;
-    x->req = req;
-    x->cb = asked->class_cb;
-    x->text = bytes_ref(a->catalogue->text);
-    x->name = xstrdup(asked->name);
-    x->work = (struct work){.run = find_run, .done = find_done};
-    http_on_abort(req, find_gone, x);
-    workers_submit(a->d.workers, &x->work);
-}
-
+/* x is answered, and gone. */
 static void serve(struct api *a, struct waiting *x, bool known)
 {
-    struct catalogue *c = catalogue_of(a);
+    struct catalogue *c = a->catalogue;
     struct http_req *req = api_wait_end(x->w);
 
-    if (req && x->text_cb)
+    list_remove(&x->link);
+    if (req == NULL)
+        free(x->arg);
+    else if (x->text_cb)
         x->text_cb(a, req, known ? c->text : NULL, c->etag);
-    else if (req && !known)
-        x->class_cb(a, req, NULL);
-    else if (req)
-        find_class(a, req, x);
-    free(x->name);
+    else
+        x->choices_cb(a, req, known ? c->choices : NULL, x->arg);
     free(x);
 }
 
-static void serve_all(struct api *a, bool known)
+static void fail_all(struct api *a)
 {
-    struct catalogue *c = catalogue_of(a);
-    struct list now;
+    struct catalogue *c = a->catalogue;
 
-    list_init(&now);
-    list_for_each_safe(it, &c->waiting) {
-        if (known && list_entry(it, struct waiting, link)->uploads > c->uploads)
-            continue;
-        list_remove(it);
-        list_push_back(&now, it);
-    }
-    while (!list_empty(&now)) {
-        struct waiting *x = list_first(&now, struct waiting, link);
-
-        list_remove(&x->link);
-        serve(a, x, known);
-    }
-    if (!list_empty(&c->waiting) && !c->busy && !make(a))
-        serve_all(a, false);
+    while (!list_empty(&c->waiting))
+        serve(a, list_first(&c->waiting, struct waiting, link), false);
 }
 
-/* --- making --- */
+/* --- listing --- */
+
+static void on_uploads(enum store_status st, const struct store_file *f, size_t n, void *arg)
+{
+    struct listing l = *(struct listing *)arg;
+    struct catalogue *c = l.a->catalogue;
+
+    free(arg);
+    c->listing = false;
+    if (st != STORE_OK) {
+        fail_all(l.a);
+        return;
+    }
+    choices_unref(c->choices);
+    c->choices = choices_new(f, n);
+    c->uploads = l.uploads;
+    pump(l.a);
+}
+
+static void list_uploads(struct api *a)
+{
+    struct listing *l = xcalloc(1, sizeof(*l));
+
+    *l = (struct listing){a, a->uploads};
+    a->catalogue->listing = true;
+    store_input_list(a->d.store, api_tenant(a, NULL), "input", on_uploads, l);
+}
+
+/* --- making the text --- */
 
 static void make_run(struct work *w)
 {
@@ -162,6 +119,7 @@ static void make_run(struct work *w)
     blake3_hasher h;
 
     object_view_put(&b, m->view, choices_put, m->choices);
+    object_view_unref(m->view); /* here: the last one may have much to free */
     m->text = buf_to_bytes(&b);
     blake3_hasher_init(&h);
     blake3_hasher_update(&h, m->text->data, m->text->len);
@@ -171,89 +129,96 @@ static void make_run(struct work *w)
 static void make_done(struct work *w)
 {
     struct making *m = container_of(w, struct making, work);
-    struct catalogue *c = m->a ? m->a->catalogue : NULL;
+    struct api *a = m->a;
     char hex[BLAKE3_HEX];
 
-    if (c) {
+    if (a) {
+        struct catalogue *c = a->catalogue;
+
+        c->making = NULL;
         bytes_unref(c->text);
-        c->text = m->text;
-        choices_free(&c->choices);
-        c->choices = m->choices;
-        c->uploads = m->uploads;
+        c->text = bytes_ref(m->text);
+        c->text_uploads = m->uploads;
         snprintf(c->base, sizeof(c->base), "%s", m->base);
         blake3_hex(m->hash, hex);
         snprintf(c->etag, sizeof(c->etag), "\"%s\"", hex);
-        c->busy = false;
-        c->making = NULL;
-        serve_all(m->a, true);
-    } else {
-        bytes_unref(m->text);
-        choices_free(&m->choices);
     }
-    registry_drop_view(m->workers, m->view);
+    bytes_unref(m->text);
+    choices_unref(m->choices);
     free(m);
+    if (a)
+        pump(a);
 }
 
-static void on_uploads(enum store_status st, const struct store_file *f, size_t n, void *arg)
+static void make_text(struct api *a, const char *base)
 {
-    struct making *m = arg;
-    struct api *a = m->a;
-    struct object_view *view = a->stopped ? NULL : registry_view(a->d.registry);
+    struct catalogue *c = a->catalogue;
+    struct making *m = xcalloc(1, sizeof(*m));
 
-    if (st != STORE_OK || view == NULL) {
-        free(m);
-        if (a->catalogue) {
-            a->catalogue->busy = false;
-            serve_all(a, false);
-        }
-        return;
-    }
-    m->view = object_view_ref(view);
-    m->choices = choices_new(f, n);
-    a->catalogue->making = m;
+    m->a = a;
+    m->view = object_view_ref(registry_view(a->d.registry));
+    m->choices = choices_ref(c->choices);
+    m->uploads = c->uploads;
+    snprintf(m->base, sizeof(m->base), "%s", base);
     m->work.run = make_run;
     m->work.done = make_done;
+    c->making = m;
     workers_submit(a->d.workers, &m->work);
 }
 
-/* False: nothing is known of any server. */
-static bool make(struct api *a)
-{
-    const char *base;
-    struct bytes *text = registry_object_info(a->d.registry, &base);
-    struct making *m;
+/* --- what is lacking --- */
 
-    if (text == NULL)
-        return false;
-    bytes_unref(text);
-    m = xcalloc(1, sizeof(*m));
-    m->a = a;
-    m->workers = a->d.workers;
-    m->uploads = a->uploads;
-    snprintf(m->base, sizeof(m->base), "%s", base);
-    catalogue_of(a)->busy = true;
-    store_input_list(a->d.store, api_tenant(a, NULL), "input", on_uploads, m);
-    return true;
+/* Serves those who lack nothing. What do the others lack? base: NULL if no server is known. */
+static void look(struct api *a, const char *base, bool *list, bool *make)
+{
+    struct catalogue *c = a->catalogue;
+
+    *list = *make = false;
+    list_for_each_safe(it, &c->waiting) {
+        struct waiting *x = list_entry(it, struct waiting, link);
+
+        if (x->text_cb && base == NULL)
+            serve(a, x, false);
+        else if (c->choices == NULL || c->uploads < x->uploads)
+            *list = true;
+        else if (x->text_cb &&
+                 (c->text == NULL || c->text_uploads < x->uploads || strcmp(c->base, base) != 0))
+            *make = true;
+        else
+            serve(a, x, true);
+    }
+}
+
+static void pump(struct api *a)
+{
+    struct catalogue *c = a->catalogue;
+    struct bytes *known;
+    const char *etag;
+    char base[80];
+    bool list, make;
+
+    if (a->stopped) {
+        fail_all(a);
+        return;
+    }
+    known = registry_object_info(a->d.registry, &etag);
+    snprintf(base, sizeof(base), "%s", known ? etag : "");
+    look(a, known ? base : NULL, &list, &make);
+    if (list && !c->listing)
+        list_uploads(a);
+    if (make && c->making == NULL)
+        make_text(a, base);
+    bytes_unref(known);
 }
 
 static void ask(struct api *a, struct http_req *req, struct waiting *x)
 {
     struct catalogue *c = catalogue_of(a);
-    const char *base = "";
-    struct bytes *text = registry_object_info(a->d.registry, &base);
-    bool fresh = text && is_fresh(a, c, base);
 
-    bytes_unref(text);
     x->w = api_wait_new(a, req);
     x->uploads = a->uploads;
-    list_init(&x->link);
-    if (text == NULL || fresh) {
-        serve(a, x, fresh);
-        return;
-    }
     list_push_back(&c->waiting, &x->link);
-    if (!c->busy && !make(a))
-        serve_all(a, false);
+    pump(a);
 }
 
 void catalogue_text(struct api *a, struct http_req *req, catalogue_text_cb *cb)
@@ -264,12 +229,12 @@ void catalogue_text(struct api *a, struct http_req *req, catalogue_text_cb *cb)
     ask(a, req, x);
 }
 
-void catalogue_class(struct api *a, struct http_req *req, const char *name, catalogue_class_cb *cb)
+void catalogue_choices(struct api *a, struct http_req *req, catalogue_choices_cb *cb, void *arg)
 {
     struct waiting *x = xcalloc(1, sizeof(*x));
 
-    x->class_cb = cb;
-    x->name = xstrdup(name);
+    x->choices_cb = cb;
+    x->arg = arg;
     ask(a, req, x);
 }
 
@@ -279,7 +244,6 @@ void catalogue_free(struct api *a)
 
     if (c == NULL)
         return;
-    a->catalogue = NULL;
     if (c->making)
         c->making->a = NULL;
     while (!list_empty(&c->waiting)) { /* their requests have been aborted */
@@ -287,10 +251,11 @@ void catalogue_free(struct api *a)
 
         list_remove(&x->link);
         api_wait_end(x->w);
-        free(x->name);
+        free(x->arg);
         free(x);
     }
     bytes_unref(c->text);
-    choices_free(&c->choices);
+    choices_unref(c->choices);
     free(c);
+    a->catalogue = NULL;
 }

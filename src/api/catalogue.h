@@ -6,16 +6,18 @@
 
 #include "api/api_priv.h"
 
-struct object_view;
+struct choices;
 
-/* NULL: no server has ever been known, or the store cannot be read. text and etag (with quotes) are valid for the call. */
+/* text NULL: no server has ever been known, or the store cannot be read. text and etag (with quotes) are valid for the call. */
 typedef void catalogue_text_cb(struct api *a, struct http_req *req, struct bytes *text, const char *etag);
-/* req is answered by cb, at once if nothing has changed; cb does not run if the client has left. */
+/* req is answered by cb, at once if nothing has changed; cb does not run if the client has left. What was uploaded before
+ * the call is in the text. */
 void catalogue_text(struct api *a, struct http_req *req, catalogue_text_cb *cb);
 
-/* {"<class>": {...}} or {}; NULL as above. */
-typedef void catalogue_class_cb(struct api *a, struct http_req *req, struct buf *text);
-void catalogue_class(struct api *a, struct http_req *req, const char *name, catalogue_class_cb *cb);
+/* What choosers offer, for one class. NULL: the store cannot be read. Valid for the call: choices_ref() to keep. arg is freed
+ * by cb, or when the client has left. */
+typedef void catalogue_choices_cb(struct api *a, struct http_req *req, struct choices *c, void *arg);
+void catalogue_choices(struct api *a, struct http_req *req, catalogue_choices_cb *cb, void *arg);
 
 void catalogue_free(struct api *a);
 

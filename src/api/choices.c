@@ -6,6 +6,7 @@
 #include "comfy/names.h"
 
 struct choices {
+    atomic_uint refs;
     char **names; /* with their folders, in order */
     size_t n;
 };
@@ -14,6 +15,7 @@ struct choices *choices_new(const struct store_file *f, size_t n)
 {
     struct choices *c = xcalloc(1, sizeof(*c));
 
+    atomic_init(&c->refs, 1);
     c->names = xcalloc(n, sizeof(char *));
     for (size_t i = 0; i < n; i++)
         c->names[c->n++] =
@@ -21,12 +23,15 @@ struct choices *choices_new(const struct store_file *f, size_t n)
     return c;
 }
 
-void choices_free(struct choices **cp)
+struct choices *choices_ref(struct choices *c)
 {
-    struct choices *c = *cp;
+    atomic_fetch_add_explicit(&c->refs, 1, memory_order_relaxed);
+    return c;
+}
 
-    *cp = NULL;
-    if (c == NULL)
+void choices_unref(struct choices *c)
+{
+    if (c == NULL || atomic_fetch_sub_explicit(&c->refs, 1, memory_order_acq_rel) != 1)
         return;
     for (size_t i = 0; i < c->n; i++)
         free(c->names[i]);

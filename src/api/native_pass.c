@@ -13,7 +13,7 @@
 
 /* Its guard compares Origin with its own address; Authorization is meant for us, or for what stands before us. */
 const char *const native_pass_drop[] = {"Origin", "Referer", "Authorization", "X-Comfymux-Window", NULL};
-const char *const native_pass_drop_answer[] = {"Access-Control-*", NULL};
+const char *const native_pass_drop_answer[] = {"Access-Control-*", "Server", NULL};
 
 /* --- what may be passed on --- */
 
@@ -281,7 +281,8 @@ static void pass_to(struct api *a, struct http_req *req, const char *server, con
                              .arg = xstrdup_null(server)};
 
     if (c) {
-        http_body_limit(req, a->cfg.upload_max + (1 << 20));
+        if (body == NULL)
+            http_body_limit(req, a->cfg.upload_max + (1 << 20));
         http_pass_through(req, c, &pass);
         return;
     }
@@ -468,7 +469,7 @@ void native_from_primary(struct api *a, struct http_req *req, const struct api_p
     if (api_path_is_plain(http_req_path(req)))
         pass_to(a, req, NULL, NULL, NULL);
     else
-        http_reply_empty(req, 404);
+        http_reply_str(req, 404, "text/plain; charset=utf-8", "404: Not Found");
 }
 
 void native_pass(struct api *a, struct http_req *req, const struct api_params *p)
@@ -478,7 +479,7 @@ void native_pass(struct api *a, struct http_req *req, const struct api_params *p
 
     (void)p;
     if (!api_path_is_plain(http_req_path(req))) {
-        http_reply_empty(req, 404);
+        http_reply_str(req, 404, "text/plain; charset=utf-8", "404: Not Found");
         return;
     }
     v = xcalloc(1, sizeof(*v));

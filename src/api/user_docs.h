@@ -6,8 +6,8 @@
 
 #include "api/api_priv.h"
 
-#define USER_DATA "data"        /* the area of /userdata */
-#define USER_DOC_MAX (16 << 20) /* bytes of one */
+#define USER_DATA "data"       /* the area of /userdata */
+#define USER_DOC_MAX (4 << 20) /* bytes of one */
 /* Most files of a tenant in one area. */
 #define USER_FILES_MAX 100000
 

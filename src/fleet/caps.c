@@ -103,7 +103,16 @@ static void drop(struct workers *workers, struct merged *m, struct object_info *
 
 void caps_drop(struct registry *r, struct merged *m, struct object_info *info)
 {
-    drop(r->workers, m, info);
+    if (r->closed) { /* the process ends: a call that is freed late outlives the workers */
+        if (m) {
+            object_view_unref(m->view);
+            bytes_unref(m->text);
+            *m = (struct merged){0};
+        }
+        object_info_unref(info);
+    } else {
+        drop(r->workers, m, info);
+    }
 }
 
 void registry_drop_view(struct workers *w, struct object_view *v)

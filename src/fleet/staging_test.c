@@ -74,6 +74,27 @@ static void test_staging(void **state)
     got_fini(&second);
 }
 
+/* A name that an input was staged under before, and that came back as a name: it does not grow. */
+static void test_staging_of_a_staged_name(void **state)
+{
+    struct job_input back = {.name = staged};
+
+    (void)state;
+    have_cat();
+    memcpy(back.blake3, cat.blake3, BLAKE3_LEN);
+    rig_submit(g, "a", ID1, GRAPH, &back, 1, &got);
+    RIG_UNTIL(g, got.n > 0);
+    assert_int_equal(got.submit, FLEET_ACCEPTED);
+    assert_non_null(fake_file(f, staged));
+    /* one that only looks so, of other bytes: a name like any other */
+    back.name = (char *)"cat.0123456789ab.png";
+    got_fini(&got);
+    rig_submit(g, "a", ID2, GRAPH, &back, 1, &got);
+    RIG_UNTIL(g, got.n > 0);
+    assert_null(fake_file(f, back.name));
+    assert_int_equal(fake_asked(f, "POST /upload/image"), 2);
+}
+
 /* The folder was emptied behind our back: the refusal is not believed before the input is there again. */
 static void test_staging_trust(void **state)
 {
@@ -193,8 +214,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
     const struct CMUnitTest tests[] = {
-        T(test_staging),        T(test_staging_trust),     T(test_staging_fails),
-        T(test_staging_output), T(test_staging_overtaken),
+        T(test_staging),       T(test_staging_of_a_staged_name), T(test_staging_trust),
+        T(test_staging_fails), T(test_staging_output),           T(test_staging_overtaken),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

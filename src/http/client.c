@@ -9,6 +9,8 @@
 #include "base/log.h"
 #include "http/client_priv.h"
 
+#define SPARE_MS 1000
+
 static const char *const client_conn_state_names[] = {"connecting", "checking", "busy", "idle", "closed"};
 
 /* The only writer of a connection's state: keeps the lists and counters. */
@@ -215,6 +217,25 @@ void client_pump(struct http_client *c)
     }
 }
 
+/* Of the free ones those used last are kept. One more than that is not closed at once: where many calls run side by side
+ * all of them become free now and again, and each would be opened anew. */
+static void limit_idle(struct http_client *c)
+{
+    unsigned i = 0;
+
+    list_for_each_safe(it, &c->idle) {
+        struct client_conn *conn = list_entry(it, struct client_conn, link);
+
+        if (i++ < c->cfg.max_idle)
+            continue;
+        if (!conn->spare) {
+            conn->spare = true;
+            timer_set(&conn->timer, SPARE_MS);
+        }
+        return; /* those behind it came before */
+    }
+}
+
 void client_conn_release(struct client_conn *conn, bool keep)
 {
     struct http_client *c = conn->client;
@@ -224,13 +245,13 @@ void client_conn_release(struct client_conn *conn, bool keep)
         client_conn_dispose(conn);
     } else {
         conn->used = true;
+        conn->spare = false;
         task_cancel(&conn->task);
         client_conn_set_state(conn, CONN_IDLE);
         timer_set(&conn->timer, c->cfg.idle_ms);
     }
     client_pump(c);
-    while (c->n_idle > c->cfg.max_idle)
-        client_conn_dispose(list_last(&c->idle, struct client_conn, link));
+    limit_idle(c);
 }
 
 struct stream *client_conn_hijack(struct client_conn *conn)

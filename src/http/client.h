@@ -16,9 +16,10 @@ struct http_call;
 struct evbuffer;
 
 struct http_client_config {
-    int64_t connect_ms;     /* default 3000 */
-    int64_t idle_ms;        /* keep a free connection this long: default 15 s (aiohttp closes after 75) */
-    unsigned max_idle;      /* free connections kept: default 4 */
+    int64_t connect_ms; /* default 3000 */
+    int64_t idle_ms;    /* keep a free connection this long: default 15 s (aiohttp closes after 75) */
+    unsigned
+        max_idle; /* free connections kept: default 4; more than these for a second, until the next wave */
     unsigned max_conns;     /* connections in all; further calls wait in order: default 32 */
     size_t head;            /* response head limit: 64 KiB */
     struct tls_client *tls; /* needed for https */

@@ -39,7 +39,8 @@ struct client_conn {
     struct stream *stream;
     struct http_call *call;
     enum client_conn_state state;
-    bool used; /* has carried a whole answer before */
+    bool used;  /* has carried a whole answer before */
+    bool spare; /* free, and one of more than are kept: for a moment only */
     bool eof, failed;
     struct timer timer; /* IDLE: idle_ms; CHECKING: next turn */
     struct task task;   /* go on with input that is here already; in the end: free */

@@ -265,38 +265,6 @@ static void test_early_answer_ends_the_connection(void **state)
     bytes_unref(big);
 }
 
-static void test_idle_connections_end(void **state)
-{
-    (void)state;
-    for (int by_time = 0; by_time < 2; by_time++) {
-        struct http_client_config cfg = {.idle_ms = by_time ? 30 : 10 * PATIENCE_MS,
-                                         .max_idle = by_time ? 9 : 1};
-        struct got g[3] = {{0}};
-        struct buf in = BUF_INIT, req = BUF_INIT;
-        int fd[3];
-
-        open_client(&cfg);
-        for (int i = 0; i < 3; i++)
-            start(&g[i], "GET", "/", NULL);
-        for (int i = 0; i < 3; i++) {
-            fd[i] = peer_accept(lfd);
-            peer_request(fd[i], &in, &req);
-            peer_send(fd[i], OK200);
-        }
-        TURN_UNTIL(g[0].dones && g[1].dones && g[2].dones);
-        for (int i = 0; i < 3; i++) { /* all, or all but the one used last */
-            if (by_time || i < 2)
-                peer_want_end(fd[i], &in);
-            close(fd[i]);
-            got_fini(&g[i]);
-        }
-        buf_free(&in);
-        buf_free(&req);
-        http_client_free(&client);
-        turns(3);
-    }
-}
-
 static void test_calls_wait_in_order(void **state)
 {
     struct http_client_config cfg = {.max_conns = 1};
@@ -764,7 +732,6 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_connection_is_used_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_connection_is_not_used_again, setup, teardown),
         cmocka_unit_test_setup_teardown(test_early_answer_ends_the_connection, setup, teardown),
-        cmocka_unit_test_setup_teardown(test_idle_connections_end, setup, teardown),
         cmocka_unit_test_setup_teardown(test_calls_wait_in_order, setup, teardown),
         cmocka_unit_test_setup_teardown(test_early_answer, setup, teardown),
         cmocka_unit_test_setup_teardown(test_bounds, setup, teardown),

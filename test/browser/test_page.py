@@ -260,9 +260,10 @@ def test_gallery(own, tabs):
     expect(page.get_by_role("link", name="Its job")).to_have_attribute("href", "#/jobs/" + many)
     expect(page.get_by_role("link", name="Open in Run")).to_have_attribute("href", "#/run?job=" + many)
     last = "img.lightbox-picture[src='/mux/v1/jobs/%s/outputs/%d']"
-    for _ in range(9):
+    for _ in range(6):
         page.keyboard.press("ArrowRight")
     expect(page.locator(last % (many, 6))).to_be_visible()
+    page.keyboard.press("ArrowRight")  # there is no further one
     page.keyboard.press("ArrowLeft")
     expect(page.locator(last % (many, 5))).to_be_visible()
     # What comes meanwhile does not take away the picture that is looked at.
@@ -307,6 +308,27 @@ def test_gallery_keeps_its_place(own, tabs):
         f.until_ended(submit(f.url, batch(100 + i, 4)))
     page.wait_for_function("h => document.querySelector('.virtual-all').clientHeight > h", arg=height)
     assert abs(page.evaluate(at, key) - before) < 1
+
+
+def test_films(fleet, tabs):
+    """Simulators make none: a finished job is told of as if it had made one."""
+    prompt = submit(fleet.url, graphs.save("film", 6))
+    fleet.until_ended(prompt)
+
+    def changed(route):
+        job = browser.get(fleet.url + "/mux/v1/jobs/" + prompt)
+        job["outputs"][0].update(kind="video", filename="film.mp4", mime="video/mp4")
+        route.fulfill(json={"jobs": [job], "next": None})
+
+    page = tabs.open(mux(fleet, "gallery"))
+    page.route(re.compile("kind=video"), changed)
+    page.get_by_role("button", name="Videos").click()
+    tile = page.locator(".tile")
+    expect(tile).to_contain_text("▶")
+    expect(tile.locator(".tile-name")).to_have_text("film.mp4")
+    tile.click()
+    expect(page.locator("video.lightbox-picture")).to_have_attribute("src", "/mux/v1/jobs/%s/outputs/0" % prompt)
+    expect(page.get_by_role("link", name="Download")).to_have_attribute("download", "film.mp4")
 
 
 def test_swipe(own, tabs, chromium):

@@ -185,10 +185,13 @@ def test_choosers_offer_what_was_uploaded():
                 assert await choices("LoadAudio", "audio") == ["s.flac", "v.mp4"]
             # every upload shows in the very next answer, whoever else asks meanwhile
             async def upload_and_look(i):
-                await c.upload("n%d.png" % i, encoded(noise()))
-                path = "/object_info" + random.choice(("", "/LoadImage"))
-                listed = (await c.get(path))["LoadImage"]["input"]["required"]["image"][0]
-                assert "n%d.png" % i in listed
+                async with Client(p.url) as own:
+                    for k in range(12):
+                        await own.upload("n%d.png" % i, encoded(noise()), overwrite="true", subfolder="")
+                        await own.upload("n%d_%d.png" % (i, k), encoded(noise()))
+                        path = "/object_info" + random.choice(("", "/LoadImage"))
+                        listed = (await own.get(path))["LoadImage"]["input"]["required"]["image"][0]
+                        assert "n%d_%d.png" % (i, k) in listed
 
             await asyncio.gather(*(upload_and_look(i) for i in range(12)))
 
@@ -199,7 +202,7 @@ def test_choosers_offer_what_was_uploaded():
 
         async def again(c):
             listed = (await c.get("/object_info/LoadImage"))["LoadImage"]["input"]["required"]["image"][0]
-            assert listed[:2] == ["a.webp", "b.png"] and len(listed) == 14
+            assert listed[:2] == ["a.webp", "b.png"] and len(listed) == 2 + 12 + 144
 
         run(p, again)
 
@@ -352,6 +355,89 @@ def test_hostile_masks(shared):
         assert (await mask(c, "hm.png", good, {"filename": "ho.png", "type": "input"}))[0] == 200
 
     run(shared, flow)
+
+
+# ---- what comes over the socket, what moves, what stops ------------------------------------------------------------
+
+
+def test_a_picture_that_came_over_the_socket_outlives_its_server():
+    with plant() as (p, s):
+
+        async def flow(c):
+            prompt_id = await c.submit(graphs.websocket_image(color=0x112233))
+            record = await c.until_state(prompt_id)
+            assert record["state"] == "succeeded", record
+            (output,) = record["outputs"]
+            name = "%s/%s [temp]" % (prompt_id, output["filename"])
+            assert name[:-7] in await c.get("/internal/files/temp")
+            _, loaded = await one_image(c, graphs.load(name))
+            for process in s.processes:
+                process.kill()
+            status, data = await view(c, output["filename"], type="temp", subfolder=prompt_id)
+            assert status == 200 and decoded(data).convert("RGB").getpixel((3, 3)) == (0x11, 0x22, 0x33)
+            assert decoded(await c.view(loaded)).size == (16, 16)
+
+        run(p, flow)
+
+
+def test_films_and_sounds_are_read_in_pieces(shared):
+    async def flow(c):
+        for name, kind in (("f.mp4", "video/mp4"), ("f.webm", "video/webm"), ("s.flac", "audio/flac"), ("s.mp3", "audio/mpeg"),
+                           ("m.glb", "model/gltf-binary")):
+            data = os.urandom(300000)
+            await c.upload(name, data)
+            async with c.http.get(c.url + "/view", params={"filename": name, "type": "input"},
+                                  headers={"Range": "bytes=100000-"}) as r:
+                assert r.status == 206 and r.content_type == kind and r.headers["Accept-Ranges"] == "bytes"
+                assert r.headers["Content-Range"] == "bytes 100000-299999/300000"
+                etag = r.headers["ETag"]
+                assert await r.read() == data[100000:]
+            assert (await view(c, name, type="input", headers={"If-None-Match": etag}))[0] == 304
+            await c.upload(name, data[::-1], overwrite="true")
+            status, now = await view(c, name, type="input", headers={"If-Range": etag, "Range": "bytes=0-9"})
+            assert (status, now) == (200, data[::-1])  # another file by now: whole
+
+    run(shared, flow)
+
+
+def test_a_stop_in_the_middle_of_everything():
+    """Whatever is under way when the gateway is told to stop: it ends well, and what was answered is kept."""
+    with plant(2) as (p, s):
+
+        async def busy(c, told, i):
+            with contextlib.suppress(aiohttp.ClientError, OSError, AssertionError, asyncio.TimeoutError):
+                await c.upload("stop.png", encoded(noise()), overwrite="true")
+                for k in range(10000):
+                    name = "stop%d_%d" % (i, k)
+                    async with c.http.post(c.url + "/userdata/" + name, data=name) as r:
+                        assert r.status == 200
+                    told.append(name)
+                    async with c.http.post(c.url + "/settings/" + name, json=k) as r:
+                        assert r.status == 200
+                    await mask(c, "m.png", encoded(noise("RGBA")), {"filename": "stop.png", "type": "input"})
+                    await view(c, "nobody%d_00001_.png" % k)
+                    await c.get("/object_info")
+                    await c.upload("u%d.bin" % i, os.urandom(200000))
+
+        async def flow():
+            told = []
+            async with contextlib.AsyncExitStack() as stack:
+                clients = [await stack.enter_async_context(Client(p.url)) for _ in range(8)]
+                tasks = [asyncio.create_task(busy(c, told, i)) for i, c in enumerate(clients)]
+                while len(told) < 30:
+                    await asyncio.sleep(0.01)
+                assert await asyncio.to_thread(p.stop) == 0
+                await asyncio.gather(*tasks)
+            p.start()
+            await asyncio.to_thread(p.wait_ready)
+            async with Client(p.url) as c:
+                settings = await c.get("/settings")
+                for name in told:
+                    async with c.http.get(c.url + "/userdata/" + name) as r:
+                        assert r.status == 200 and await r.text() == name
+                assert len(settings) >= len(told) - 8
+
+        asyncio.run(flow())
 
 
 # ---- files that are older than the gateway's knowledge of a server -------------------------------------------------

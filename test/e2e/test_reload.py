@@ -200,6 +200,16 @@ async def origin_is_allowed(c, g, s):
         assert "Access-Control-Allow-Origin" not in r.headers
 
 
+async def manager_is_passed_on(c, g, s):
+    async def status():
+        async with c.http.post(c.url + "/manager/queue/reset") as r:
+            return r.status
+
+    assert await status() == 405  # the server, which has none, says it
+    g.reload({"manager": "off"})
+    assert await status() == 403
+
+
 async def debug_is_logged(c, g, s):
     mark = g.process.mark()
     await c.until_state(await c.submit(graphs.slow(steps=60)))
@@ -240,6 +250,7 @@ CHECKS = {
     "limits.nodes": (20000, 1, [], nodes_are_counted),
     "limits.clients": (100, 1, [], one_socket),
     "cors": (None, ["https://studio.example.org"], [], origin_is_allowed),
+    "manager": ("off", "primary", [], manager_is_passed_on),
     "log.level": ("info", "debug", [], debug_is_logged),
     "log.format": ("text", "json", [], objects_are_logged),
 }

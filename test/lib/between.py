@@ -13,6 +13,8 @@ class Between:
 
     spoil(prompt): changes the graph of every POST /prompt.
     answer(path, parsed): changes what a GET of JSON answers.
+    custom[path]: async handler(request) of a route that the server does not have, as custom nodes bring them.
+    seen: (method, path with query, headers, body) of each request but for sockets.
     mute: events are held back, as from a server whose sending hangs at another client.
     dead: the worker is dead; prompts are taken, wait for ever and can be deleted."""
 
@@ -20,6 +22,8 @@ class Between:
         self.upstream = upstream
         self.spoil = None
         self.answer = None
+        self.custom = {}
+        self.seen = []
         self.mute = False
         self.dead = False
         self.posted = 0
@@ -62,9 +66,12 @@ class Between:
             await runner.cleanup()
 
     async def _any(self, request):
+        if request.path in self.custom:
+            return await self.custom[request.path](request)
         if request.headers.get("Upgrade", "").lower() == "websocket":
             return await self._socket(request)
         body = await request.read()
+        self.seen.append((request.method, request.path_qs, dict(request.headers), body))
         if request.path == "/prompt" and request.method == "POST":
             self.posted += 1
             asked = json.loads(body)

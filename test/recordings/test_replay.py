@@ -20,8 +20,8 @@ GATEWAY_HOLDS = {
     "b1_two_clients", "b2_reconnect", "b3_same_client_id_twice", "b4_ws_handshake_variants", "b5_preview_formats",
     "c1_validation_errors", "c2_partial_200", "c3_malformed_bodies", "d1_execution_error", "d2_interrupt",
     "d3_queue_and_history_edits", "d4_numbers_front_ids", "d5_extra_data", "e1_upload_image", "e2_upload_mask", "e3_view",
-    "f2_userdata_settings", "g2_ws_inbound_limits",
-    "i1_burst_of_ten",
+    "f1_catalogue", "f2_userdata_settings", "f3_internal_static_misc", "f4_http_wire", "f5_body_limit",
+    "g2_ws_inbound_limits", "i1_burst_of_ten",
 }
 
 # Where the gateway refuses what the recorded server ran, its last prompt is run on the server behind it afterwards: the

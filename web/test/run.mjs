@@ -1,4 +1,4 @@
-// Unit tests of the module's pure parts: bundled with what they test, because Node.js does not read TypeScript everywhere, and
+// Unit tests of the pure parts of the page and its module: bundled with what they test, because Node.js does not read TypeScript everywhere, and
 // run by node --test.
 import { spawnSync } from 'node:child_process'
 import { mkdtempSync, readdirSync, rmSync } from 'node:fs'
@@ -8,7 +8,7 @@ import { fileURLToPath } from 'node:url'
 import esbuild from 'esbuild'
 
 const here = dirname(fileURLToPath(import.meta.url))
-const tests = readdirSync(here).filter((name) => name.endsWith('.test.mjs'))
+const tests = readdirSync(here).filter((name) => /\.test\.(mjs|ts)$/.test(name))
 const out = mkdtempSync(join(tmpdir(), 'comfymux-web-'))
 try {
     await esbuild.build({

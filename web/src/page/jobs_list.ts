@@ -13,6 +13,7 @@ export interface Filter {
 export const NO_FILTER: Filter = { state: [], server: '', window: '', client: '', kind: '' }
 
 const PAGE = 200
+const NEXT_PAGE = 500 // who scrolls on wants many
 const HEAD = 100
 const HEAD_PAGES = 10 // past that many new jobs at once the list begins anew
 const PAUSE = 400 // ms between two looks at the head
@@ -77,7 +78,8 @@ export class JobList {
             // A page can be empty and not the last: the gateway looks through a bounded number of jobs for a kind.
             for (let found = 0; found === 0 && !this.complete.peek(); ) {
                 const from = this.next === null ? '' : `&after=${encodeURIComponent(this.next)}`
-                const got = await get<Listing>(`/mux/v1/jobs?${this.query}&limit=${PAGE}${from}`, this.abort.signal)
+                const limit = this.next === null ? PAGE : NEXT_PAGE
+                const got = await get<Listing>(`/mux/v1/jobs?${this.query}&limit=${limit}${from}`, this.abort.signal)
                 if (turn !== this.turn) return // begun anew meanwhile
                 found = got.jobs.length
                 batch(() => {

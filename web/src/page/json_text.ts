@@ -8,7 +8,10 @@ export type Tree =
     | { type: 'number'; text: string }
     | { type: 'word'; text: 'true' | 'false' | 'null' }
 
-const TOKEN = /\s*(?:([{}[\],:])|("(?:[^"\\\u0000-\u001f]|\\.)*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)|(true|false|null))/y
+export type ObjectTree = Extract<Tree, { type: 'object' }>
+
+// A string is matched in long runs: an engine remembers each turn of a loop, and pictures stand in workflows as text.
+const TOKEN = /\s*(?:([{}[\],:])|("[^"\\\u0000-\u001f]*(?:\\.[^"\\\u0000-\u001f]*)*")|(-?(?:0|[1-9]\d*)(?:\.\d+)?(?:[eE][+-]?\d+)?)|(true|false|null))/y
 const DEPTH_MAX = 500
 
 export class JsonError extends Error {}
@@ -129,3 +132,20 @@ export function pretty(t: Tree, indent = ''): string {
 export function textOf(t: Tree | undefined): string {
     return t === undefined ? '' : t.type === 'string' ? t.value : stringify(t)
 }
+
+/** The value of a key; of keys that stand there twice the last one counts, as in every reader of JSON. */
+export function member(t: Tree | undefined, key: string): Tree | undefined {
+    return t?.type === 'object' ? t.members.findLast(([k]) => k === key)?.[1] : undefined
+}
+
+/** A copy with the key's value exchanged where it stands, or put at the end. */
+export function withMember(t: ObjectTree, key: string, value: Tree): ObjectTree {
+    const at = t.members.findLastIndex(([k]) => k === key)
+    return { type: 'object', members: at < 0 ? [...t.members, [key, value]] : t.members.with(at, [key, value]) }
+}
+
+export function withoutMember(t: ObjectTree, key: string): ObjectTree {
+    return { type: 'object', members: t.members.filter(([k]) => k !== key) }
+}
+
+export const stringTree = (value: string): Tree => ({ type: 'string', value })

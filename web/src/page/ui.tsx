@@ -162,20 +162,3 @@ export function Dialog(props: { title: string; onClose: () => void; children: Co
         </dialog>
     )
 }
-
-/** Asks before something that cannot be undone. */
-export function Confirm(props: { title: string; text: string; yes: string; run: () => Promise<string | void>; onClose: () => void }) {
-    return (
-        <Dialog title={props.title} onClose={props.onClose}>
-            <p>{props.text}</p>
-            <div class="buttons">
-                <button type="button" onClick={props.onClose}>
-                    Leave it
-                </button>
-                <Action class="is-danger" run={() => props.run().finally(props.onClose)}>
-                    {props.yes}
-                </Action>
-            </div>
-        </Dialog>
-    )
-}

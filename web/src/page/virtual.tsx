@@ -39,15 +39,16 @@ export function Virtual<T>(p: VirtualProps<T>) {
     const columns = p.columns ?? 1
     const [view, setView] = useState({ top: 0, height: 800 })
     const latest = useRef(p)
-    const anchor = useRef<{ key: string; above: number } | null>(null)
+    const anchor = useRef<{ key: string; above: number; top: number } | null>(null)
     const rows = Math.ceil(p.items.length / columns)
 
     const remember = () => {
         const { items, rowHeight, columns: n = 1, keyOf } = latest.current
         const top = box.current!.scrollTop
+        if (anchor.current?.top === top) return
         const row = Math.ceil(top / rowHeight) // the first that is whole
         const item = top > rowHeight / 2 ? items[row * n] : undefined
-        anchor.current = item === undefined ? null : { key: keyOf(item), above: top - row * rowHeight }
+        anchor.current = item === undefined ? null : { key: keyOf(item), above: top - row * rowHeight, top }
     }
 
     useLayoutEffect(() => {
@@ -72,10 +73,14 @@ export function Virtual<T>(p: VirtualProps<T>) {
         const was = anchor.current
         const at = was ? p.items.findIndex((item) => p.keyOf(item) === was.key) : -1
         latest.current = p
-        if (was && at >= 0) el.scrollTop = Math.floor(at / columns) * p.rowHeight + was.above
-        else remember()
+        anchor.current = null
+        if (was && at >= 0) {
+            const above = was.above + (el.scrollTop - was.top) // what was scrolled since has not been told of yet
+            el.scrollTop = Math.floor(at / columns) * p.rowHeight + above
+            anchor.current = { key: was.key, above, top: el.scrollTop }
+        }
+        remember()
     }, [p.items, columns, p.rowHeight])
-
 
     const first = Math.max(0, Math.floor(view.top / p.rowHeight) - MORE)
     const last = Math.min(rows, Math.ceil((view.top + view.height) / p.rowHeight) + MORE)
