@@ -97,6 +97,7 @@ struct hub_told {
     bool ready;    /* what was owed before the start is known */
     bool changed;  /* the document does not say what is so */
     bool busy, again;
+    unsigned marks;
     enum { STOP_NOT, STOP_ASKED, STOP_DONE } stop;
     struct timer mark;
 };

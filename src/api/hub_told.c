@@ -22,8 +22,9 @@
 
 struct owed {
     char job[UUID_SIZE];
-    bool logged; /* its entry of the log has been looked at: the document names it */
-    bool done;   /* while LOADING: it has been told, and is not to be told again */
+    bool logged;   /* its entry of the log has been looked at: the document names it */
+    bool told;     /* on a socket, or there is nobody to tell: to be forgotten by the mark after the next */
+    unsigned mark; /* the number of marks when it was */
     UT_hash_handle hh;
 };
 
@@ -73,14 +74,10 @@ void told_done(struct hub *h, const char *job)
 
     if (h->told.store == NULL)
         return;
-    if (!h->told.ready) {
-        owed_get(h, job)->done = true;
-        return;
-    }
-    o = owed_find(h, job);
-    if (o) {
-        h->told.changed |= o->logged;
-        owed_drop(h, o);
+    o = h->told.ready ? owed_find(h, job) : owed_get(h, job);
+    if (o && !o->told) {
+        o->told = true;
+        o->mark = h->told.marks;
     }
     mark_later(h);
 }
@@ -174,6 +171,25 @@ static void on_marked(enum store_status st, const struct store_logged *e, size_t
         mark_end(h, true);
 }
 
+/* What was told is in its socket's hands only; the loop must have had the time to pass it on before it counts as told. So
+ * it is owed for one mark more. */
+static void forget_told(struct hub *h)
+{
+    struct owed *o, *tmp;
+
+    HASH_ITER(hh, h->told.owed, o, tmp) {
+        if (!o->told)
+            continue;
+        if (o->mark == h->told.marks && h->told.stop == STOP_NOT) {
+            h->told.again = true;
+            continue;
+        }
+        h->told.changed |= o->logged;
+        owed_drop(h, o);
+    }
+    h->told.marks++;
+}
+
 static void on_mark(void *arg)
 {
     struct hub *h = arg;
@@ -184,6 +200,7 @@ static void on_mark(void *arg)
         return;
     }
     h->told.busy = true;
+    forget_told(h);
     store_events(h->told.store, h->told.after, NULL, READ_ROWS, on_marked, h);
 }
 
@@ -219,11 +236,7 @@ static void load_add(struct load *l, const char *id)
 static void load_end(struct load *l)
 {
     struct hub *h = l->h;
-    struct owed *o, *tmp;
 
-    HASH_ITER(hh, h->told.owed, o, tmp)
-        if (o->done)
-            owed_drop(h, o);
     if (l->told)
         log_info(LOG_S("event", "ends_to_be_told"), LOG_I("jobs", l->told));
     free(l->ids);
