@@ -93,7 +93,7 @@ static void no_server_yet(struct http_req *req)
     api_native_error(req, 503, "not_ready", "No server has been reached yet", "");
 }
 
-static void reply_object_info(struct api *a, struct http_req *req, struct bytes *text, const char *etag)
+static void on_text(struct api *a, struct http_req *req, struct bytes *text, const char *etag)
 {
     struct bytes *gz = NULL;
 
@@ -115,7 +115,7 @@ static void reply_object_info(struct api *a, struct http_req *req, struct bytes 
 }
 
 /* A request that waits for what the servers say now. */
-struct waiting {
+struct refreshing {
     struct refresh refresh;
     struct api *a;
     struct http_req *req;
@@ -123,16 +123,16 @@ struct waiting {
 
 static void on_refreshed(void *arg)
 {
-    struct waiting *x = arg;
+    struct refreshing *x = arg;
 
     http_on_abort(x->req, NULL, NULL);
-    catalogue_text(x->a, x->req, reply_object_info);
+    catalogue_text(x->a, x->req, on_text);
     free(x);
 }
 
 static void on_gone(struct http_req *req, void *arg)
 {
-    struct waiting *x = arg;
+    struct refreshing *x = arg;
 
     (void)req;
     registry_refresh_cancel(&x->refresh);
@@ -141,76 +141,16 @@ static void on_gone(struct http_req *req, void *arg)
 
 void native_get_object_info(struct api *a, struct http_req *req, const struct api_params *p)
 {
-    struct waiting *x = xcalloc(1, sizeof(*x));
+    struct refreshing *x = xcalloc(1, sizeof(*x));
 
     (void)p;
-    *x = (struct waiting){.a = a, .req = req};
+    *x = (struct refreshing){.a = a, .req = req};
     if (registry_refresh(a->d.registry, &x->refresh, on_refreshed, x)) {
         http_on_abort(req, on_gone, x);
         return;
     }
     free(x);
-    catalogue_text(a, req, reply_object_info);
-}
-
-/* One class, united from the lists of all servers: on a worker, for such lists are long. */
-struct one_class {
-    struct work work;
-    struct workers *workers;
-    struct http_req *req; /* NULL: gone */
-    struct object_view *view;
-    struct choices *choices;
-    char *name;
-    struct buf text;
-};
-
-static void run_one(struct work *w)
-{
-    struct one_class *x = container_of(w, struct one_class, work);
-
-    object_view_put_class(&x->text, x->view, (struct str){x->name, strlen(x->name)}, choices_put, x->choices);
-}
-
-static void on_one(struct work *w)
-{
-    struct one_class *x = container_of(w, struct one_class, work);
-
-    if (x->req) {
-        http_on_abort(x->req, NULL, NULL);
-        api_reply_json(x->req, 200, &x->text);
-    }
-    registry_drop_view(x->workers, x->view);
-    choices_unref(x->choices);
-    buf_free(&x->text);
-    free(x->name);
-    free(x);
-}
-
-static void on_one_gone(struct http_req *req, void *arg)
-{
-    (void)req;
-    ((struct one_class *)arg)->req = NULL;
-}
-
-static void on_choices(struct api *a, struct http_req *req, struct choices *choices, void *arg)
-{
-    struct object_view *view = registry_view(a->d.registry);
-    struct one_class *x;
-
-    if (view == NULL || choices == NULL) {
-        free(arg);
-        no_server_yet(req);
-        return;
-    }
-    x = xcalloc(1, sizeof(*x));
-    x->workers = a->d.workers;
-    x->req = req;
-    x->view = object_view_ref(view);
-    x->choices = choices_ref(choices);
-    x->name = arg;
-    x->work = (struct work){.run = run_one, .done = on_one};
-    http_on_abort(req, on_one_gone, x);
-    workers_submit(a->d.workers, &x->work);
+    catalogue_text(a, req, on_text);
 }
 
 /* One class, united from the lists of all servers: on a worker, for such lists are long. */
