@@ -10,7 +10,8 @@
 #include "base/list.h"
 #include "comfy/job_card.h"
 
-#define CARDS_BYTES (16u << 20)
+#define CARDS_BYTES (8u << 20)
+#define UNSEEN_MAX 200 /* jobs that end while nobody looks at a list, of which a piece is made all the same */
 #define BODIES 8
 #define BODY_MAX (4u << 20)
 
@@ -35,6 +36,7 @@ struct native_jobs {
     struct card *cards;
     struct list used;
     size_t bytes;
+    unsigned unseen; /* ends since a list was looked at; UNSEEN_MAX: nobody looks */
     struct body bodies[BODIES];
     unsigned next;
     struct shared *asked;
@@ -45,6 +47,7 @@ struct native_jobs *native_jobs_new(void)
     struct native_jobs *j = xcalloc(1, sizeof(*j));
 
     list_init(&j->used);
+    j->unseen = UNSEEN_MAX;
     return j;
 }
 
@@ -106,6 +109,7 @@ const char *jobs_card(struct native_jobs *j, const char *id)
 {
     struct card *c = card_find(j, id);
 
+    j->unseen = 0;
     if (c == NULL)
         return NULL;
     list_remove(&c->used);
@@ -139,6 +143,9 @@ const char *jobs_card_put(struct native_jobs *j, const char *id, struct bytes *h
 
 void native_jobs_ended(struct native_jobs *j, const char *id, struct bytes *history)
 {
+    if (j->unseen == UNSEEN_MAX)
+        return; /* read from the store should somebody ask */
+    j->unseen++;
     jobs_card_put(j, id, history);
 }
 
