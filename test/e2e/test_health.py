@@ -64,11 +64,19 @@ async def run_all(client, count, seconds=0.01):
     return [await client.until_state(i, seconds=SECONDS) for i in ids]
 
 
-def raise_in_a_node(graph):
-    for node in graph.values():
-        if node["class_type"] == "SlowProgress":
-            node["class_type"] = "FailAt"
-            node["inputs"] = {"image": node["inputs"]["image"], "message": "this machine is ill"}
+class RaiseInANode:
+    """The first time after a while: by then others are at work too."""
+
+    seconds = 0.5
+
+    def __call__(self, graph):
+        for node in graph.values():
+            if node["class_type"] == "SlowProgress":
+                node["inputs"]["seconds_per_step"] = self.seconds
+            elif node["class_type"] == "SaveImage":
+                node["inputs"]["images"] = ["ill", 0]
+        graph["ill"] = {"class_type": "FailAt", "inputs": {"image": ["5", 0], "message": "this machine is ill"}}
+        self.seconds = 0.01
 
 
 def test_one_of_four_fails_every_job(tmp_path):
@@ -94,7 +102,7 @@ def test_one_of_four_fails_every_job(tmp_path):
             assert well["state"] == "up" and well["reason"] is None, well
 
     with sims(4) as s, Between(s.urls[0]) as b:
-        b.spoil = raise_in_a_node
+        b.spoil = RaiseInANode()
         with fleet([b.url, *s.urls[1:]], tmp_path) as g:
             asyncio.run(flow(g.url, b))
 

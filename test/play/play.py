@@ -426,7 +426,7 @@ class Scene:
         """METHOD PATH STATUS, pairs of the answer; body={...}, job stands for the last job's id."""
         method, path, status = plain_of(w)[:3]
         w = self.with_job(w)
-        path, body = path.replace("$job", self.job or ""), option(w, "body")
+        path, body = self.with_job_in(path), option(w, "body")
         data = body * int(option(w, "times", "1")) if isinstance(body, str) else None
         got, answer = await self.gateway.ask(method, path, None if data else body, data)
         need(got == int(status), "expected %s" % status, "%d %s" % (got, json.dumps(answer)))
@@ -434,8 +434,11 @@ class Scene:
 
     def with_job(self, words):
         """$job in pairs, also inside of JSON, is the last job's id."""
-        return [Pair(q.key, q.op, json.loads(json.dumps(q.value).replace("$job", self.job or "")))
-                if isinstance(q, Pair) else q for q in words]
+        return [Pair(q.key, q.op, json.loads(self.with_job_in(json.dumps(q.value)))) if isinstance(q, Pair) else q
+                for q in words]
+
+    def with_job_in(self, text):
+        return text.replace("$job", self.job) if "$job" in text else text
 
     async def gateway_asks_until(self, g, w):
         """METHOD PATH STATUS, pairs of the answer: this is the answer in the end."""

@@ -14,15 +14,6 @@ LEFT_OUT = {
     "h1_sigterm_mid_job": "stops and starts the server in the middle",
     "h2_sigkill_mid_job": "stops and starts the server in the middle",
 }
-# What the gateway is held against; the other sessions come with the rest of its routes.
-GATEWAY_HOLDS = {
-    "a1_plain_success", "a2_two_servers_same_names", "a3_many_outputs", "a4_load_invert_save", "a5_free_and_cache",
-    "b1_two_clients", "b2_reconnect", "b3_same_client_id_twice", "b4_ws_handshake_variants", "b5_preview_formats",
-    "c1_validation_errors", "c2_partial_200", "c3_malformed_bodies", "d1_execution_error", "d2_interrupt",
-    "d3_queue_and_history_edits", "d4_numbers_front_ids", "d5_extra_data", "e1_upload_image", "e2_upload_mask", "e3_view",
-    "f1_catalogue", "f2_userdata_settings", "f3_internal_static_misc", "f4_http_wire", "f5_body_limit",
-    "g2_ws_inbound_limits", "i1_burst_of_ten",
-}
 
 # Where the gateway refuses what the recorded server ran, its last prompt is run on the server behind it afterwards: the
 # next session shows what lies in its cache.
@@ -79,8 +70,6 @@ def test_session(servers, recorded, replay_reports):
     if servers.name != "gateway":
         check(recorded, servers.name, servers.urls, replay_reports)
         return
-    if recorded.name not in GATEWAY_HOLDS:
-        pytest.skip("the gateway serves the core of the native API so far (docs/native.md)")
     if len(recorded.uses) > 1:
         pytest.skip("needs a gateway over as many servers: test_two_servers")
     if recorded.name in EMPTY_CACHE:
