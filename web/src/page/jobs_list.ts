@@ -34,6 +34,12 @@ interface Listing {
     next: string | null
 }
 
+/** What a listing says now of a job that is known. It names the first outputs only: where all are known, they stay. */
+function update(known: JobBrief, listed: JobBrief): JobBrief {
+    const same = known.state === listed.state && known.attempt === listed.attempt
+    return same && known.outputs.length > listed.outputs.length ? { ...listed, outputs: known.outputs } : listed
+}
+
 export class JobList {
     /** Newest first. A new array whenever jobs come or go; a job's own signal when it changes. */
     readonly jobs = signal<Signal<JobBrief>[]>([])
@@ -128,7 +134,7 @@ export class JobList {
         for (const job of jobs) {
             const known = this.byId.get(job.id)
             if (known) {
-                known.value = job
+                known.value = update(known.peek(), job)
                 continue
             }
             const s = signal(job)
@@ -241,7 +247,10 @@ export class JobList {
             if (ids.length > 8) {
                 const got = await get<Listing>(`/mux/v1/jobs?${this.query}&limit=${PAGE}`, this.abort.signal)
                 const seen = new Set(got.jobs.map((j) => j.id))
-                for (const j of got.jobs) if (this.byId.has(j.id)) this.byId.get(j.id)!.value = j
+                for (const j of got.jobs) {
+                    const s = this.byId.get(j.id)
+                    if (s) s.value = update(s.peek(), j)
+                }
                 ids.splice(0, ids.length, ...ids.filter((id) => !seen.has(id)).slice(0, 64))
             }
             await Promise.all(

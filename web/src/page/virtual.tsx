@@ -77,9 +77,8 @@ export function Virtual<T>(p: VirtualProps<T>) {
         if (was && at >= 0) {
             const above = was.above + (el.scrollTop - was.top) // what was scrolled since has not been told of yet
             el.scrollTop = Math.floor(at / columns) * p.rowHeight + above
-            anchor.current = { key: was.key, above, top: el.scrollTop }
         }
-        remember()
+        remember() // anew: what was held on to may be far above by now, and rows between may grow
     }, [p.items, columns, p.rowHeight])
 
     const first = Math.max(0, Math.floor(view.top / p.rowHeight) - MORE)
