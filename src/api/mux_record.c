@@ -41,6 +41,19 @@ static void put_server(struct jsonw *w, const char *name, const struct fleet_ser
     jsonw_obj_end(w);
 }
 
+static void put_short_error(struct jsonw *w, enum job_code code, const char *message)
+{
+    jsonw_key(w, "error");
+    if (code == JOB_OK) {
+        jsonw_null(w);
+        return;
+    }
+    jsonw_obj(w);
+    jsonw_kstr(w, "code", job_code_name(code));
+    jsonw_kstr(w, "message", message);
+    jsonw_obj_end(w);
+}
+
 static void put_attempts(struct jsonw *w, const struct job_record *rec)
 {
     jsonw_key(w, "attempts");
@@ -52,15 +65,7 @@ static void put_attempts(struct jsonw *w, const struct job_record *rec)
         jsonw_kstr(w, "server", t->server);
         mux_put_time(w, "started_at", t->started_at);
         mux_put_time(w, "ended_at", t->ended_at);
-        jsonw_key(w, "error");
-        if (t->code == JOB_OK) {
-            jsonw_null(w);
-        } else {
-            jsonw_obj(w);
-            jsonw_kstr(w, "code", job_code_name(t->code));
-            jsonw_kstr(w, "message", t->message);
-            jsonw_obj_end(w);
-        }
+        put_short_error(w, t->code, t->message);
         jsonw_obj_end(w);
     }
     jsonw_arr_end(w);
@@ -177,19 +182,6 @@ void mux_put_record(struct jsonw *w, const struct job_record *rec, const struct 
 
 /* --- for tables --- */
 
-static void put_short_error(struct jsonw *w, const struct job_error *e)
-{
-    jsonw_key(w, "error");
-    if (e->code == JOB_OK) {
-        jsonw_null(w);
-        return;
-    }
-    jsonw_obj(w);
-    jsonw_kstr(w, "code", job_code_name(e->code));
-    jsonw_kstr(w, "message", e->message);
-    jsonw_obj_end(w);
-}
-
 static void put_few(struct jsonw *w, const struct job_record *rec)
 {
     char url[JOB_OUTPUT_URL_MAX];
@@ -230,7 +222,7 @@ void mux_put_brief(struct jsonw *w, const struct job_record *rec, const struct f
     mux_put_time(w, "created_at", s->created_at);
     mux_put_time(w, "started_at", s->started_at);
     mux_put_time(w, "finished_at", s->finished_at);
-    put_short_error(w, &rec->error);
+    put_short_error(w, rec->error.code, rec->error.message);
     put_few(w, rec);
     jsonw_obj_end(w);
 }

@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "api/api_priv.h"
 #include "comfy/names.h"
 
 #define HASH_LETTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_-"
@@ -90,7 +91,6 @@ static void name_of(struct buf *name, const char *path)
 /* Beside a file there may be one that is compressed: -1 if there is none, or the client does not take it. */
 static int open_packed(struct http_req *req, const char *dir, const char *name, struct stat *st)
 {
-    const char *accept = http_req_header(req, "Accept-Encoding");
     char *packed = xasprintf("%s.gz", name);
     struct stat there;
     int fd = open_below(dir, packed, &there);
@@ -99,7 +99,7 @@ static int open_packed(struct http_req *req, const char *dir, const char *name, 
     if (fd < 0)
         return -1;
     http_set(req, "Vary", "Accept-Encoding");
-    if (accept == NULL || strstr(accept, "gzip") == NULL) {
+    if (!api_takes_gzip(req)) {
         close(fd);
         return -1;
     }

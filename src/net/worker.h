@@ -8,9 +8,9 @@
 struct workers;
 
 struct workers *workers_new(struct loop *l, unsigned threads, struct err *e);
-/* Finishes what is queued, delivers every done callback, joins. Loop thread. */
 /* Waits until everything that was submitted is done and has been told, also what is submitted meanwhile. Not within a done(). */
 void workers_settle(struct workers *w);
+/* Settles, then joins the threads. Loop thread. */
 void workers_free(struct workers **w);
 
 /* A piece of work. Caller-owned memory, untouched by the caller from workers_submit() until done() has begun.
