@@ -155,7 +155,7 @@ static void judge_refuse(struct submit *s, struct prompt_error *e)
 
 static void judge_graph(struct submit *s)
 {
-    struct validate_opts opts = {.dialect = VALIDATE_NEW, .targets = s->r.targets};
+    struct validate_opts opts = {.dialect = VALIDATE_NEW, .targets = s->r.targets, .coerce = COERCE_SENDABLE};
     const struct fleet_known *f = s->fleet;
     struct server_set can;
 
@@ -233,6 +233,18 @@ static struct bytes *targets_of(const struct submit *s)
         jsonw_strn(&w, id.p, id.n);
     }
     jsonw_arr_end(&w);
+    return buf_to_bytes(&b);
+}
+
+/* The graph that is kept, shown and sent: with its values as every server would keep them. */
+static struct bytes *graph_of(struct submit *s)
+{
+    struct json g = graph_text(s->g);
+    struct buf b = BUF_INIT;
+
+    if (!s->validated)
+        return bytes_new(g.p, g.n);
+    edits_put(&s->v.coerced, &b, g);
     return buf_to_bytes(&b);
 }
 
@@ -336,7 +348,6 @@ static char *workflow_of(const struct submit *s)
 
 static void give(struct submit *s)
 {
-    struct json g = graph_text(s->g);
     char *workflow = workflow_of(s);
     struct store_submit in = {.id = s->id,
                               .tenant = s->tenant,
@@ -344,7 +355,7 @@ static void give(struct submit *s)
                               .window_id = s->window ? s->window : s->r.window_id,
                               .workflow_id = workflow,
                               .need = s->need.len ? buf_str(&s->need) : NULL,
-                              .graph = bytes_new(g.p, g.n),
+                              .graph = graph_of(s),
                               .extra_data = opt_bytes(&s->r.extra_data),
                               .targets = targets_of(s),
                               .rest = opt_bytes(&s->r.rest),

@@ -11,6 +11,16 @@ void edits_fini(struct edits *e)
     *e = (struct edits)EDITS_INIT;
 }
 
+bool edits_equal(const struct edits *a, const struct edits *b)
+{
+    if (a->n != b->n || a->text.len != b->text.len)
+        return false;
+    for (size_t i = 0; i < a->n; i++)
+        if (a->v[i].at != b->v[i].at || a->v[i].cut != b->v[i].cut || a->v[i].n != b->v[i].n)
+            return false;
+    return a->n == 0 || memcmp(buf_str(&a->text), buf_str(&b->text), a->text.len) == 0;
+}
+
 static void add(struct edits *e, const char *at, size_t cut, size_t from)
 {
     if (e->n == e->cap) {

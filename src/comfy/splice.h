@@ -28,7 +28,9 @@ struct edits {
         0                                                                                                    \
     }
 
-void edits_fini(struct edits *e);
+void edits_fini(struct edits *e); /* then it is empty, as at first */
+/* The same edits of the same text, made in the same order. */
+bool edits_equal(const struct edits *a, const struct edits *b);
 /* Put n bytes of JSON in the place of a value (or of a key's span). Edits may come in any order; they must
  * not overlap. The bytes are copied. */
 void edits_replace(struct edits *e, struct json at, const char *json, size_t n);

@@ -25,6 +25,16 @@ enum validate_dialect {
 typedef int validate_custom_cb(void *arg, const struct graph *g, size_t node, const struct object_class *c,
                                struct buf *input, struct buf *why);
 
+/* What of the values as the server converts them goes into result.coerced: a server keeps them so, and shows them in
+ * /queue and /history. */
+enum validate_coerce {
+    COERCE_NONE,
+    COERCE_SENDABLE, /* but not digits and escapes of what has the right type, and not what would be another prompt,
+                        or none, when it is sent again: a list out of its {"__value__": ...} may be a link, and
+                        NaN is no JSON */
+    COERCE_ALL
+};
+
 struct validate_opts {
     enum validate_dialect dialect;
     /* Check what object_info shows for every class. Otherwise (the gateway) list, min and max only for
@@ -36,7 +46,7 @@ struct validate_opts {
     struct json targets;        /* partial_execution_targets, or none */
     validate_custom_cb *custom; /* or NULL */
     void *custom_arg;
-    bool coerce; /* fill result.coerced */
+    enum validate_coerce coerce;
 };
 
 struct validate_result {
@@ -65,7 +75,7 @@ const struct object_class *validate_info_class(void *info, struct str name);
  *   - everything is somewhere, but no server has all: prompt_outputs_failed_validation with what the closest
  *     server lacks as node_errors and error.extra_info.servers = [{"name", "lacks": [...]}];
  *   - otherwise it is validated as each different kind of capable server would; who says no is out.
- * names[i] is server i's, for extra_info. */
+ * r->coerced is empty where capable servers would convert differently. names[i] is server i's, for extra_info. */
 void validate_fleet(const struct graph *g, const struct object_view *view, const struct server_set *among,
                     const char *const *names, const struct validate_opts *opts, struct validate_result *r,
                     struct server_set *can);

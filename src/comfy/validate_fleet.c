@@ -228,9 +228,12 @@ static void ask_kinds(const struct graph *g, const struct object_view *view, con
             first = false;
             continue;
         }
-        if (as_good(&mine, r))
+        if (as_good(&mine, r)) {
             for (size_t w = 0; w < ARRAY_LEN(kind.w); w++)
                 can->w[w] |= kind.w[w];
+            if (!edits_equal(&mine.coerced, &r->coerced))
+                edits_fini(&r->coerced);
+        }
         validate_result_fini(&mine);
     }
     free(sig);

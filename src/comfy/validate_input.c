@@ -1,4 +1,5 @@
 /* One literal value against one input: conversion, limits, choices. */
+#include <math.h>
 #include <string.h>
 
 #include "comfy/own_checks.h"
@@ -166,6 +167,28 @@ static bool has_checked_list(const struct vctx *c, const struct object_input *in
     return !in->combo_v3 || (c->o->strict && c->o->dialect == VALIDATE_NEW);
 }
 
+/* Is this what int(), float(), str() or bool() would make, though perhaps not in the same digits or escapes? */
+static bool is_of_type(const struct object_input *in, struct json value)
+{
+    enum json_type t = json_type(value);
+
+    if (t == JSON_NUMBER)
+        return str_is(in->type_name, json_is_int_literal(value) ? "INT" : "FLOAT");
+    return (t == JSON_STRING && str_is(in->type_name, "STRING")) ||
+           (t == JSON_BOOL && str_is(in->type_name, "BOOLEAN"));
+}
+
+static bool is_kept(enum validate_coerce which, const struct object_input *in, struct json given,
+                    struct json value)
+{
+    double d;
+
+    if (which != COERCE_SENDABLE)
+        return which == COERCE_ALL;
+    return !is_of_type(in, given) && json_type(value) != JSON_ARRAY &&
+           !(json_double(value, &d) && !isfinite(d));
+}
+
 void validate_literal(struct vctx *c, const struct object_class *cls, const struct object_input *in,
                       struct json value, struct verrors *ve)
 {
@@ -184,7 +207,8 @@ void validate_literal(struct vctx *c, const struct object_class *cls, const stru
             check_choice(c, ve, in, value);
     }
     /* What is wrong with it shows in what the server keeps of the prompt, too. */
-    if (c->o->coerce && (value.n != given.n || memcmp(value.p, given.p, given.n) != 0))
+    if (is_kept(c->o->coerce, in, given, value) &&
+        (value.n != given.n || memcmp(value.p, given.p, given.n) != 0))
         edits_replace(&c->r->coerced, given, value.p, value.n);
     buf_free(&to);
     buf_free(&why);

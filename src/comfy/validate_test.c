@@ -130,7 +130,8 @@ static void replay_prompt(struct replay *r, const char *note, const char *body, 
 {
     struct prompt_request req;
     struct prompt_error pe = {0};
-    struct validate_opts o = {.dialect = VALIDATE_OLD, .strict = true, .custom = custom, .coerce = true};
+    struct validate_opts o = {
+        .dialect = VALIDATE_OLD, .strict = true, .custom = custom, .coerce = COERCE_ALL};
     struct validate_result res;
     struct graph *g;
     struct err e;
@@ -269,64 +270,24 @@ static void test_recordings(void **state)
 
 /* ---- what no recording shows -------------------------------------------------------------------------- */
 
-#define IN(name, type) "\"" name "\": [" type "]"
+/* clang-format off: a class begins each line */
 static const char info_text[] =
-    "{\"Src\": {\"input\": {\"required\": {" IN(
-        "n",
-        "\"INT\", {\"min\": 1, "
-        "\"max\": 9}") ", " IN("f", "\"FLOAT\"") "}, \"optional\": {" IN("s",
-                                                                         "\"STRING\"") ", " IN("b",
-                                                                                               "\""
-                                                                                               "BO"
-                                                                                               "OL"
-                                                                                               "EA"
-                                                                                               "N"
-                                                                                               "\"") ", " IN("list",
-                                                                                                             "[\"a\", \"b\"]") ", " IN("v3", "\"COMBO\", {\"options\": "
-                                                                                                                                             "[\"p\"]}") "}}, \"output\": "
-                                                                                                                                                         "[\"IMAGE\", "
-                                                                                                                                                         "\"MASK,X\"], "
-                                                                                                                                                         "\"python_module\": "
-                                                                                                                                                         "\"nodes\"},"
-                                                                                                                                                         "\"Inv\": {\"input\": {\"required\": {" IN("image",
-                                                                                                                                                                                                    "\"IMAGE\"") "}}, \"output\": [\"IMAGE\"], \"python_module\": \"nodes\"},"
-                                                                                                                                                                                                                 "\"Two\": {\"input\": {\"required\": {" IN("a", "\"IMAGE\"") ", " IN("b", "\"IMAGE\"") "}}, \"output\": [\"IMAGE\"], "
-                                                                                                                                                                                                                                                                                                        "\"python_module\": \"nodes\"},"
-                                                                                                                                                                                                                                                                                                        "\"Save\": {\"input\": {\"required\": {" IN("images",
-                                                                                                                                                                                                                                                                                                                                                    "\"X,IMAGE\"") "}}, \"output\": [], "
-                                                                                                                                                                                                                                                                                                                                                                   "\"output_node\": true, "
-                                                                                                                                                                                                                                                                                                                                                                   "\"python_module\": "
-                                                                                                                                                                                                                                                                                                                                                                   "\"nodes\"},"
-                                                                                                                                                                                                                                                                                                                                                                   "\"Any\": {\"input\": "
-                                                                                                                                                                                                                                                                                                                                                                   "{\"required\": {" IN(
-                                                                                                                                                                                                                                                                                                                                                                       "x",
-                                                                                                                                                                                                                                                                                                                                                                       "\"*\"") "}}, "
-                                                                                                                                                                                                                                                                                                                                                                                "\"output\": "
-                                                                                                                                                                                                                                                                                                                                                                                "[\"*\"], "
-                                                                                                                                                                                                                                                                                                                                                                                "\"output_"
-                                                                                                                                                                                                                                                                                                                                                                                "node\": true, "
-                                                                                                                                                                                                                                                                                                                                                                                "\"python_"
-                                                                                                                                                                                                                                                                                                                                                                                "module\": "
-                                                                                                                                                                                                                                                                                                                                                                                "\"nodes\"},"
-                                                                                                                                                                                                                                                                                                                                                                                "\"Cust\": "
-                                                                                                                                                                                                                                                                                                                                                                                "{\"input\": "
-                                                                                                                                                                                                                                                                                                                                                                                "{\"required\": "
-                                                                                                                                                                                                                                                                                                                                                                                "{" IN(
-                                                                                                                                                                                                                                                                                                                                                                                    "n",
-                                                                                                                                                                                                                                                                                                                                                                                    "\"I"
-                                                                                                                                                                                                                                                                                                                                                                                    "NT"
-                                                                                                                                                                                                                                                                                                                                                                                    "\","
-                                                                                                                                                                                                                                                                                                                                                                                    " {"
-                                                                                                                                                                                                                                                                                                                                                                                    "\"m"
-                                                                                                                                                                                                                                                                                                                                                                                    "in"
-                                                                                                                                                                                                                                                                                                                                                                                    "\":"
-                                                                                                                                                                                                                                                                                                                                                                                    " 1"
-                                                                                                                                                                                                                                                                                                                                                                                    "}") ", " IN("im", "\"IMAGE\"") ", " IN("l", "[\"a\""
-                                                                                                                                                                                                                                                                                                                                                                                                                                 "]") ","
-                                                                                                                                                                                                                                                                                                                                                                                                                                      " " IN(
-                                                                                                                                                                                                                                                                                                                                                                                                                                          "grow",
-                                                                                                                                                                                                                                                                                                                                                                                                                                          "\"COMFY_AUTOGROW_V3\"") "}}, \"output\": [\"MASK\"], \"output_node\": true, \"python_module\": "
-                                                                                                                                                                                                                                                                                                                                                                                                                                                                   "\"custom_nodes.x\"}}";
+    "{\"Src\": {\"input\": {\"required\": {\"n\": [\"INT\", {\"min\": 1, \"max\": 9}], \"f\": [\"FLOAT\"]}, "
+    "\"optional\": {\"s\": [\"STRING\"], \"b\": [\"BOOLEAN\"], \"list\": [[\"a\", \"b\"]], "
+    "\"v3\": [\"COMBO\", {\"options\": [\"p\"]}]}}, "
+    "\"output\": [\"IMAGE\", \"MASK,X\"], \"python_module\": \"nodes\"}, "
+    "\"Inv\": {\"input\": {\"required\": {\"image\": [\"IMAGE\"]}}, "
+    "\"output\": [\"IMAGE\"], \"python_module\": \"nodes\"}, "
+    "\"Two\": {\"input\": {\"required\": {\"a\": [\"IMAGE\"], \"b\": [\"IMAGE\"]}}, "
+    "\"output\": [\"IMAGE\"], \"python_module\": \"nodes\"}, "
+    "\"Save\": {\"input\": {\"required\": {\"images\": [\"X,IMAGE\"]}}, "
+    "\"output\": [], \"output_node\": true, \"python_module\": \"nodes\"}, "
+    "\"Any\": {\"input\": {\"required\": {\"x\": [\"*\"]}}, "
+    "\"output\": [\"*\"], \"output_node\": true, \"python_module\": \"nodes\"}, "
+    "\"Cust\": {\"input\": {\"required\": {\"n\": [\"INT\", {\"min\": 1}], \"im\": [\"IMAGE\"], "
+    "\"l\": [[\"a\"]], \"grow\": [\"COMFY_AUTOGROW_V3\"]}}, "
+    "\"output\": [\"MASK\"], \"output_node\": true, \"python_module\": \"custom_nodes.x\"}}";
+/* clang-format on */
 
 struct run {
     bool ok;
@@ -343,7 +304,7 @@ static struct run run(const char *graph, struct validate_opts o)
     struct buf b = BUF_INIT, c = BUF_INIT;
     struct run r;
 
-    o.coerce = true;
+    o.coerce = o.strict ? COERCE_ALL : COERCE_SENDABLE;
     validate_prompt(g, validate_info_class, info, &o, &res);
     if (res.ok)
         buf_put(&b, res.node_errors.data, res.node_errors.len);
@@ -405,6 +366,13 @@ static void test_values(void **state)
     assert_string_equal(
         r.coerced,
         SRC("\"n\":7,\"f\":1.0,\"s\":\"5.0\",\"b\":[1], \"b\":true,\"list\":\"b\", \"other\":1.50"));
+    free(r.body);
+    free(r.coerced);
+    /* What has the right type, what would be a link, and what is no JSON, stays as it came. */
+    r = run(SRC("\"n\":\"7\",\"f\":\"inf\",\"s\":{\"__value__\":\"x\"},\"v3\":{\"__value__\":[\"1\",0]}"),
+            gateway);
+    assert_true(r.ok);
+    assert_string_equal(r.coerced, SRC("\"n\":7,\"f\":\"inf\",\"s\":\"x\",\"v3\":{\"__value__\":[\"1\",0]}"));
     free(r.body);
     free(r.coerced);
 }
@@ -641,12 +609,53 @@ static void test_fleet(void **state)
     fleet("{}", false, 0, "prompt_no_outputs");
 }
 
+/* The graph as the fleet would keep it. */
+static void fleet_keeps(const char *second, const char *graph, const char *want)
+{
+    static const char *const names[] = {"gpu0", "gpu1"};
+#define NUM(type, more)                                                                                      \
+    "{\"Num\": {\"input\": {\"required\": {\"n\": [\"" type "\"]" more                                       \
+    "}}, \"output_node\": true, \"python_module\": \"nodes\"}}"
+    struct object_info *infos[2] = {load(NUM("INT", "")), load(second)};
+    struct object_view *v = object_view_new(infos, 2);
+    struct server_set among = object_view_servers(v), can;
+    struct validate_opts o = gateway;
+    struct validate_result r;
+    struct err e;
+    struct graph *g = graph_new(parse(graph), 0, &e);
+    struct buf b = BUF_INIT;
+
+    o.coerce = COERCE_SENDABLE;
+    validate_fleet(g, v, &among, names, &o, &r, &can);
+    assert_true(r.ok);
+    assert_int_equal(can.w[0], 3);
+    edits_put(&r.coerced, &b, graph_text(g));
+    assert_string_equal(buf_str(&b), want);
+    validate_result_fini(&r);
+    graph_free(&g);
+    buf_free(&b);
+    object_view_unref(v);
+    for (int i = 0; i < 2; i++)
+        object_info_unref(infos[i]);
+}
+
+static void test_fleet_keeps(void **state)
+{
+#define NUM_GRAPH(n) "{\"1\":{\"class_type\":\"Num\",\"inputs\":{\"n\":" n "}}}"
+    (void)state;
+    fleet_keeps(NUM("INT", ""), NUM_GRAPH("2.5"), NUM_GRAPH("2"));
+    fleet_keeps(NUM("INT", ", \"m\": [\"*\"]"), NUM_GRAPH("2.5,\"m\":1"), NUM_GRAPH("2,\"m\":1"));
+    /* one would run 2, the other 2.5: each is sent what came */
+    fleet_keeps(NUM("FLOAT", ""), NUM_GRAPH("2.5"), NUM_GRAPH("2.5"));
+    fleet_keeps(NUM("STRING", ""), NUM_GRAPH("2"), NUM_GRAPH("2"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_recordings), cmocka_unit_test(test_values), cmocka_unit_test(test_links),
         cmocka_unit_test(test_classes),    cmocka_unit_test(test_cycles), cmocka_unit_test(test_partial),
-        cmocka_unit_test(test_big),        cmocka_unit_test(test_fleet),
+        cmocka_unit_test(test_big),        cmocka_unit_test(test_fleet),  cmocka_unit_test(test_fleet_keeps),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -147,7 +147,7 @@ enum check_result check_prompt(struct json prompt, struct json targets, const st
                               .targets = targets,
                               .custom = check_own,
                               .custom_arg = &k,
-                              .coerce = true};
+                              .coerce = COERCE_ALL};
     struct validate_result r;
     struct graph *g;
 
