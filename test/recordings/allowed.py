@@ -1,7 +1,7 @@
 """The one table of allowed differences between a recording and a server, each with its reason.
 
 A Difference is allowed by the first row that fits all of: target (real, sim, gateway, or several of them; * for all), session (pattern),
-where (regular expression on "HTTP 12 GET /queue (note)" or "WS w1 frame 3" or "RAW note"), path (regular expression
+where (regular expression on "HTTP 12 GET /queue (note)" or "WS w1 of {prompt} frame 3" or "RAW note"), path (regular expression
 on "status", "header content-type", "body.a.b[0]", "executed.data.node"). Keep rows narrow: what a row allows, nobody
 will see."""
 import collections
@@ -20,7 +20,7 @@ ALLOWED = [
         "an input that is a tensor is printed, and torch prints in its own way"),
     Row("*", "c?_*", r"POST /prompt", r"node_errors( key order|\.\w+\.dependent_outputs)",
         "outputs are validated in set order, and a node found bad is not looked at again for the next output"),
-    Row("*", "b1_*", r"^WS \w+ frame", r"^progress(_state)? 6 of 60$",
+    Row("*", "b1_*", r"^WS \w+ of", r"^progress(_state)? 6 of 60 (added|missing)$",
         "the interrupt is sent at the very moment of this tick"),
     Row("*", "c1_*", r"^HTTP 30 GET /history\?max_items=1", r"^body\.[0-9a-f-]{36}$",
         "asked a millisecond after a prompt was accepted: whether that one is in history by then is a race"),
@@ -45,8 +45,24 @@ ALLOWED = [
         "every file in the folder, newest first: what sessions ran before, and files written in the same instant"),
     Row("*", "g2_*", r"^WS a close", r"^code$", "the 4 MiB messages that were sent on it are not in the recording"),
 
-    # Sessions that exist for 0.3.64 only, against servers that speak 0.3.75.
-    Row("*", "[ag][12]_*", r"GET /history", r"prompt\[3\]\.create_time$", "added to extra_data after 0.3.64"),
+    # 0.3.64 against servers that speak 0.3.75: real ones differ in the same places.
+    Row("*", "0.3.64/*", r"GET /(api/)?(history|queue)", r"(prompt|queue_running\[\d+\]|queue_pending\[\d+\])\[3\]\.create_time$",
+        "added to extra_data after 0.3.64"),
+    Row("*", "0.3.64/d5_*", r"GET /queue \(secrets are visible\)", r"\[3\]\.(auth_token|api_key)_comfy_org$",
+        "secrets are no longer shown after 0.3.64"),
+    Row("*", "0.3.64/c1_*", r"^HTTP 19 POST .*list of more than 20", r"^(status|body\.(error|node_errors\.1|prompt_id|number))$",
+        "KSamplerSelect describes its choices in the newer way in 0.3.75, and those are not checked: it fails when it runs"),
+    Row("*", "0.3.64/c1_*", r"^WS w1 of another prompt", r"^(execution_(start|cached|error)|executing|progress_state 0 of 1) added$",
+        "and so its prompt runs, and fails"),
+    Row("*", "0.3.64/f1_*", r"GET /object_info(/\w+)?$", r"^body\.\w+(\.(input|input_order|output\w*|deprecated|experimental|api_node|"
+        r"display_name|description)\b.*| key order)$", "what the classes of 0.3.75 are like, and how they are described"),
+    Row("*", "0.3.64/f1_*", r"GET /(api/|experiment/)?models$", r"^body\[(1[3-9]|2\d)\]", "a folder added after 0.3.64"),
+    Row("*", "0.3.64/f1_*", r"GET /global_subgraphs$", r"^(status|body|header (transfer-encoding|content-type|content-length))$",
+        "added after 0.3.64"),
+    Row("*", "0.3.64/i1_*", r"GET /queue", r"queue_(running|pending)\[\d+\]\[([01]|2\]\.5\.inputs\.seed)\]?$",
+        "ten at once: which of them the recorded server took up first was a race"),
+    Row("*", "0.3.64/i1_*", r"^WS ", r"^(order of prompts|executed\.data\.output\.images\[0\]\.filename)$",
+        "ten at once: which of them the recorded server took up first was a race"),
     Row("*", "f3_*", r"GET /internal/folder_paths", r"^body\.latent_upscale_models$", "a folder added after 0.3.64"),
 
     # The gateway: docs/native.md says where it differs.
@@ -57,31 +73,31 @@ ALLOWED = [
 
     Row("gateway", "*", r"", r"(prompt|queue_running\[\d+\]|queue_pending\[\d+\])\[0\]$|\.number$",
         "its counter starts at 1, and refused prompts do not count"),
-    Row("gateway", "a3_*", r"^WS ", r"^executed\.data\.|^progress_state\.data\.nodes\.",
-        "outputs from the cache come in set order"),
     Row("gateway", "a4_*", r"GET /view", r"^body\.text\.prompt$",
         "the name under which an input was staged stands in the file; it is an alias of the client's name"),
     Row("gateway", "a4_*", r"GET /history", r"prompt\[2\]\.1\.inputs\.image$",
         "an earlier output is named with its virtual subfolder"),
-    Row("gateway", "b1_*", r"^WS ", r"^(progress|progress_state) \d+ of \d+$|^binary [13]$|^execution_interrupted$",
+    Row("gateway", "b1_*", r"^WS ", r"^((progress|progress_state) \d+ of \d+|binary [13]|execution_interrupted) missing$",
         "who is told of prompts without a client: a stock server tells everybody, a gateway nobody"),
     Row("gateway", "b1_*", r"^HTTP 14 GET /history", r"prompt\[3\]\.client_id$", "an empty client id is none"),
     Row("gateway", "b1_*", r"^HTTP 27 POST /prompt", r"^(status|body\.(prompt_id|error|number|node_errors))$",
         "a client id that is a number: types are insisted on, because lists and objects end a server"),
-    Row("gateway", "b2_*", r"^WS (w2|w4|late) frame 1$", r"^(executing|execution_success|progress)",
-        "a client that comes back is told what runs, with its prompt_id, and the end that it has missed"),
-    Row("gateway", "b2_*", r"^WS w2 frame 3$", r"^(progress|progress_state) \d+ of 12$|^binary 4$",
+    Row("gateway", "b2_*", r"^WS (w2|late) of", r"^(executing\.data\.(prompt_id|display_node)|progress(_state)? \d of (8|12) added)$",
+        "a client that comes back, or late, is told what runs, with its prompt_id, and how far that is"),
+    Row("gateway", "b2_*", r"^WS w4 of", r"^(execution_success|executing) added$",
+        "a client that comes back is told the end that it has missed"),
+    Row("gateway", "b2_*", r"^WS w2 of", r"^((progress|progress_state) \d+ of 12|binary 4) (added|missing)$",
         "how many ticks come before the client leaves is a race"),
     Row("gateway", "b5_*", r"^WS n ", r"", "flags that are null do no harm: on a stock server the prompt fails"),
     Row("gateway", "d1_*", r"", r"exception_message$", "the server's own folder and the staged name stand in it"),
-    Row("gateway", "b5_*", r"^WS [lm] ", r"^binary 3$", "progress texts go to the prompt's own client, not to everybody"),
+    Row("gateway", "b5_*", r"^WS [lm] of", r"^binary 3 missing$", "progress texts go to the prompt's own client, not to everybody"),
     Row("gateway", "d2_*", r"^HTTP 11 GET /queue", r"^body\.queue_pending\[0\]$",
         "an interrupt that names a waiting prompt takes it out of the queue, as a cancel does"),
     Row("gateway", "d2_*", r"^HTTP 20 GET /history", r"^body\.[0-9a-f-]{36}$",
         "an interrupt that names a waiting prompt takes it out of the queue: it leaves no history"),
-    Row("gateway", "d2_*", r"^WS (w1 frame 49|w2 frame (1|16))$", r"",
+    Row("gateway", "d2_*", r"^WS w[12] of (d12be384|fb0df2e2|46cf9617|53be0afa)-", r" missing$",
         "an interrupt that names a waiting prompt takes it out of the queue: it is not run"),
-    Row("gateway", "d2_*", r"^WS w1 frame (27|41|47)$", r"^(progress|progress_state) \d+ of \d+$",
+    Row("gateway", "d2_*", r"^WS w1 of", r"^(progress|progress_state) \d+ of \d+ (added|missing)$",
         "how many ticks come before an interrupt is a race"),
     Row("gateway", "b4_*", r"deflate", r"^header sec-websocket-extensions$|^received",
         "our WebSocket takes no extensions (http/websocket.h)"),
@@ -90,7 +106,8 @@ ALLOWED = [
         "a job stands in history once its outputs are stored, and the one after it may be quicker"),
     Row("gateway", "i1_*", r"GET /history\?max_items=2&offset=[01]$", r"^body\.",
         "and so the first two may have changed places"),
-    Row("gateway", "b3_*", r"^WS (old|new|third) frame", r"^(execution_\w+|executing|executed|progress(_state)? \d of \d)$",
+    Row("gateway", "c3_*", r"GET /history\?max_items=1$", r"^body\.[0-9a-f-]{36}$", "and so the first two may have changed places"),
+    Row("gateway", "b3_*", r"^WS (old|new|third) of", r"^(execution_\w+|executing|executed|progress(_state)? \d of \d) added$",
         "every live socket of an id gets its events; a stock server forgets the older one, and with it the newer"),
     Row("gateway", "c1_*", r"^HTTP [345] POST /prompt", r"^body\.error\.(type|message|extra_info\.\w+)$",
         "a class that nobody has is told as newer servers tell it: missing_node_type, with the node"),
@@ -103,34 +120,35 @@ ALLOWED = [
         "what is beyond 2^64 only the server compares: the prompt is accepted, and ends with the server's word"),
     Row("gateway", "c2_*", r"^HTTP 2 GET /history", r"prompt\[4\]\[1\]$",
         "and so the output that such a check drops still counts as one that was asked for"),
-    Row("gateway", "c1_*", r"^WS w1 frame", r"^(execution_start|execution_error|executing)$",
+    Row("gateway", "c1_*", r"^WS w1 of another prompt", r"^(execution_start|execution_error|executing) added$",
         "the end of a prompt that a stock server would have refused"),
     Row("gateway", "c3_*", r"^HTTP \d+ (POST|GET) /", r"^(status|header (content-type|connection)|body)$",
         "what a body or a query does not say properly is a 400 in the stock shape; a stock server says 500"),
-    Row("gateway", "c3_*", r"prompt is a list\)", r"^body\.error\.(type|message|details)$",
-        "a prompt that is no object is refused as that"),
     Row("gateway", "c3_*", r"NaN number", r"^body\.error\.(type|message|details)$",
         "a number that is none is refused: it would break the order of the queue"),
-    Row("gateway", "c3_*", r"utf-16 body", r"^body\.(prompt_id|error)$", "JSON is UTF-8 (RFC 8259)"),
     Row("gateway", "i1_*", r"^HTTP 3[12] GET /history", r"^(status|header (content-type|connection)|body)$",
         "what a query does not say properly is a 400; a stock server says 500"),
-    Row("gateway", "d4_*", r"^HTTP 1[23567] POST /prompt", r"^(status|body\.(prompt_id|error))$",
+    Row("gateway", "d4_*", r"prompt_id (upper case|not a uuid|number|empty|object)\)$", r"^(status|body\.(prompt_id|error))$",
         "a prompt_id is a canonical UUID, as newer servers ask"),
-    Row("gateway", "d4_*", r"^HTTP 14 POST /prompt", r"^body\.prompt_id$", "null is no prompt_id: one is made"),
-    Row("gateway", "d4_*", r"^HTTP (18|57) POST /prompt", r"^(status|body\.(prompt_id|error))$",
+    Row("gateway", "d4_*", r"prompt_id null\)$", r"^body\.prompt_id$", "null is no prompt_id: one is made"),
+    Row("gateway", "d4_*", r"POST /prompt \(duplicate ", r"^(status|body\.(prompt_id|error))$",
         "a prompt_id that was used before is refused, and never runs twice"),
     Row("gateway", "d4_*", r"^HTTP 19 GET /queue", r"^body\.queue_pending\[1\d\]", "what was refused does not wait"),
-    Row("gateway", "d4_*", r"^HTTP (5[2-6]|60) GET /history", r"^body\.", "what was refused is in no history"),
-    Row("gateway", "d4_*", r"^HTTP 5[45] GET /history", r"^header (transfer-encoding|content-length|content-type)$",
+    Row("gateway", "d4_*", r"GET /history(/my%20job|/None|/1{8}-|\?max_items)", r"^body", "what was refused is in no history"),
+    Row("gateway", "d4_*", r"\((id with a slash, raw|empty id)\)$", r"^header (transfer-encoding|content-length|content-type)$",
         "an empty body has a length"),
-    Row("gateway", "d4_*", r"^WS w1 frame (1[4-9]|2\d)\d$", r"", "what was refused did not run"),
+    Row("gateway", "d4_*", r"^WS w1 of (1{8}-[0-9a-f-]*|A{8}-[0-9A-Z-]*|my job / 1|None|42||{'a': 1}) frame", r" missing$",
+        "what was refused did not run"),
+    Row("gateway", "d4_*", r"^WS w1 of another prompt", r" added$", "null is no prompt_id: one is made"),
     Row("gateway", "g2_*", r"^RAW (reserved opcode 3|RSV1 without deflate|invalid utf-8 text)$", r"^received\[1\]$",
         "our close frame says why, behind the same code"),
     Row("gateway", "g2_*", r"^RAW close without code$", r"^received\[1\]$",
         "RFC 6455 5.5.1: a close frame without a code is answered by one without"),
     Row("gateway", "a2_*", r"GET /history", r"status\.messages\[1\]\[1\]\.nodes\[0\]$",
         "the second prompt goes to the other server, which has nothing of it in its cache"),
-    Row("gateway", "a2_*", r"^WS (wa|wb) ", r"", "two sockets of one id on one gateway: each hears of both servers' prompts"),
+    Row("gateway", "a2_*", r"^WS (wa|wb) of", r"^(execution_cached\.data\.nodes\[0\]|progress_state\.data\.nodes\.[12])$",
+        "and so it runs what would come from the cache"),
+    Row("gateway", "a2_*", r"^WS (wa|wb) of", r" added$", "two sockets of one id on one gateway: each hears of both servers' prompts"),
 
     Row("gateway", "e3_*", r"GET /view.*content type of v\.(html|svg|js|css)\)", r"^header content-(type|disposition)$",
         "what a browser would run is sent as an attachment"),
@@ -158,20 +176,14 @@ ALLOWED = [
         "it can be asked whether it has changed, and comes compressed to those who take it"),
     Row("gateway", "f3_*", r"\(GET other port\)$", r"^(status|body|header content-type)$",
         "the other port is that of the second server, which a gateway does not have"),
-    Row("gateway", "f1_*", r"GET /object_info(/LoadImage)?$", r"^body\.\w+\.input\.required\.image",
-        "what there is to choose from was uploaded in sessions that the gateway is not held against"),
     Row("gateway", "f1_*", r"GET /experiment/models$", r"^body\[\d+\]\.folders", "paths of hosts are not told"),
-    Row("gateway", "f1_*", r"GET /history\?max_items=1$", r"^body\.[0-9a-f-]{36}",
-        "the last job there was one of a session that the gateway is not held against"),
-    Row("gateway", "f1_*", r"GET /(api/)?(settings|v2/userdata\?path=)$", r"^body",
-        "what was kept there in a session that the gateway is not held against"),
     Row("gateway", "f1_*", r"GET /(api/)?(prompt|queue)$", r"^body\.(exec_info\.queue_remaining|queue_pending\[0\])$",
         "the last job of an earlier session waits until its server has given up the one that was interrupted there"),
     Row("gateway", "f1_*", r"GET /api/jobs$", r"", "the jobs API is served, whatever the servers' version"),
     Row("gateway", "f3_*", r"GET /internal/folder_paths", r"", "paths of hosts are not told"),
     Row("gateway", "f3_*", r"PATCH /internal/logs/subscribe \(bad body\)", r"^(status|body|header (content-type|connection))$",
         "wrong bodies are a 400 with the reason, and the connection stays"),
-    Row("gateway", "f3_*", r"^WS lg frame (1|13)$", r"^logs$",
+    Row("gateway", "f3_*", r"^WS lg( of|$)", r"^(order of prompts|logs( (added|missing)| order|\.data\..*))$",
         "events of a job are held until its POST is answered and its first moments are over; the servers' log lines are not"),
     Row("gateway", "f4_*", r"^RAW (POST without body and length|500 and then pipelined GET: connection is closed)$",
         r"^(received\[[0-3]\]|server closed)", "wrong bodies are a 400 with the reason, and the connection stays"),
@@ -216,9 +228,10 @@ ALLOWED = [
 ]
 
 
-def reason(target, session, difference):
+def reason(target, session, difference, version=""):
     for row in ALLOWED:
-        if (row.target == "*" or target in row.target.split()) and fnmatch.fnmatch(session, row.session):
+        if (row.target == "*" or target in row.target.split()) and any(
+                fnmatch.fnmatch(name, row.session) for name in (session, version + "/" + session)):
             if re.search(row.where, difference.where) and re.search(row.path, difference.path):
                 return row.reason
     return None

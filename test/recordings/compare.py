@@ -119,6 +119,10 @@ class Names:
         s = HOME.sub(lambda m: self.homes.get(m.group(), m.group()), s)
         return TOKEN.sub(lambda m: self.tokens.get(m.group(), m.group()), s)
 
+    def recorded(self, ours, unknown):
+        """What the recording calls an id of this run."""
+        return next((k for k, v in self.tokens.items() if v == ours), unknown)
+
     def graph_text(self, s):
         """As text(), and `sub/name [output]` with this run's names."""
         s = self.text(s)
@@ -348,12 +352,27 @@ def node_of(value):
     return data.get("node", data.get("node_id"))
 
 
+def prompts_of(frames):
+    """Which prompt each frame is of: one that names none is of the prompt of those before it, the first of the next."""
+    out = []
+    for v in frames:
+        data = v.get("data") if isinstance(v.get("data"), dict) else {}
+        if frame_type(v) in ("status", "feature_flags", "logs"):
+            out.append("no prompt")
+        else:
+            named = data.get("prompt_id")
+            out.append(str(named) if named is not None else next((p for p in reversed(out) if p != "no prompt"), None))
+    first = next((p for p in out if p not in (None, "no prompt")), "no prompt")
+    return [first if p is None else p for p in out]
+
+
 def only_reordered(recorded, got):
     """Are these the same frames, in the same order for each node, and for each node against its prompt's own frames?
     Then only nodes that do not depend on each other took turns in another order. Takes comparable forms."""
 
     def key(v):
-        return repr(sorted(v.items(), key=repr)) if isinstance(v, dict) else repr(v)
+        text = repr(sorted(v.items(), key=repr)) if isinstance(v, dict) else repr(v)
+        return re.sub(r"'subfolder': '" + UUID, "'subfolder': '(a job's own)", text)
 
     def chains(frames):
         plain = [v for v in frames if frame_type(v) != "progress_state"]

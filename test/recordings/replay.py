@@ -11,6 +11,7 @@ import base64
 import collections
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import pathlib
@@ -64,7 +65,7 @@ class Report:
     def count(self, counter, found, weight=1):
         bad = []
         for d in found:
-            why = allowed.reason(self.target, self.session.name, d)
+            why = allowed.reason(self.target, self.session.name, d, self.session.version)
             if why:
                 self.allowed[why] += 1
             else:
@@ -300,7 +301,8 @@ class Replay:
             self.names.speak_to(e["server"])
             found = self.differences(e, answer)
             bad = [d for d in found if not d.path.startswith("header")
-                   and not allowed.reason(self.report.target, self.session.name, d)]
+                   and not allowed.reason(self.report.target, self.session.name, d,
+                                                 self.session.version)]
             if not bad or e["request"]["method"] not in ("GET", "HEAD") or time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.05)
@@ -418,7 +420,7 @@ class Replay:
                 await task
         await self.frames_until(t, silence > 0.03)
         if silence > 0.03:
-            await asyncio.sleep(min(silence * self.stretch, 3))
+            await asyncio.sleep(min(self.session.pause_before(e) * self.stretch, 3))
         if e["kind"] == "http":
             try:
                 self.body(e["request"])
@@ -440,35 +442,53 @@ class Replay:
         for r, g in pair_up(recorded, got):
             self.names.learn(r, g)
         for pick in (lambda v: not compare.is_status(v), compare.is_status):
-            r = [(v, compare.form(v, self.names)) for v in recorded if pick(v)]
-            g = [(v, compare.form(v)) for v in got if pick(v)]
-            reordered = compare.only_reordered([f for _, f in r], [f for _, f in g])
-            rk = [json.dumps(f, sort_keys=True) for _, f in r]
-            gk = [json.dumps(f, sort_keys=True) for _, f in g]
-            for op, a, b, c, d in difflib.SequenceMatcher(None, rk, gk, autojunk=False).get_opcodes():
-                if op == "equal":
-                    self.report.count(self.report.frames, [], b - a)
-                    continue
-                where = "WS %s frame %d" % (name, a)
+            r = [compare.form(v, self.names) for v in recorded if pick(v)]
+            g = [compare.form(v) for v in got if pick(v)]
+            if r == g:
+                self.report.count(self.report.frames, [], len(r))
+            elif compare.only_reordered(r, g):
+                self.compare_part("WS " + name, list(enumerate(r)), g, True)
+            else:
+                self.compare_prompts("WS " + name, r, g)
+
+    def compare_prompts(self, where, r, g):
+        """Each prompt's frames, and whether the prompts take turns as recorded."""
+        ours, theirs = compare.prompts_of(r), compare.prompts_of(g)
+        both = set(ours) & set(theirs)
+        turns = [[p for p, _ in itertools.groupby(p for p in many if p in both)] for many in (ours, theirs)]
+        if turns[0] != turns[1]:
+            self.report.count(self.report.frames, [Difference(where, "order of prompts", *turns)])
+        for prompt in dict.fromkeys(ours + theirs):
+            called = self.names.recorded(prompt, prompt if prompt in ours else "another prompt")
+            mine = [(i, f) for i, (f, p) in enumerate(zip(r, ours)) if p == prompt]
+            got = [f for f, p in zip(g, theirs) if p == prompt]
+            self.compare_part("%s of %s" % (where, called), mine, got,
+                              compare.only_reordered([f for _, f in mine], got))
+
+    def compare_part(self, of, r, g, reordered):
+        """r: pairs of place in the recording and frame."""
+        rk, gk = [json.dumps(f, sort_keys=True) for _, f in r], [json.dumps(f, sort_keys=True) for f in g]
+        for op, a, b, c, d in difflib.SequenceMatcher(None, rk, gk, autojunk=False).get_opcodes():
+            if op == "equal":
+                self.report.count(self.report.frames, [], b - a)
+                continue
+            where = "%s frame %s" % (of, r[a][0] if a < len(r) else "at the end")
+            rest = list(range(c, d))
+            for _, frame in r[a:b]:
+                kind = compare.frame_type(frame)
+                # A frame of the same type at this place is taken as the same one with other content.
+                j = next((j for j in rest if compare.frame_type(g[j]) == kind), None)
                 if reordered:
-                    for i in range(a, b):
-                        kind = compare.frame_type(r[i][0])
-                        self.report.count(self.report.frames, [Difference(where, kind + " moved", r[i][1], "elsewhere")])
-                    continue
-                rest = list(range(c, d))
-                for i in range(a, b):
-                    # A frame of the same type at this place is taken as the same one with other content.
-                    j = next((j for j in rest if compare.frame_type(g[j][0]) == compare.frame_type(r[i][0])), None)
-                    kind = compare.frame_type(r[i][0])
-                    if j is None:
-                        found = [(compare.describe(r[i][0]), r[i][1], ABSENT)]
-                    else:
-                        rest.remove(j)
-                        found = list(compare.differences(r[i][1], g[j][1], kind)) or [(kind + " order", i, j)]
-                    self.report.count(self.report.frames, [Difference(where, *f) for f in found])
-                for j in rest:
-                    found = [Difference(where, compare.describe(g[j][0]), ABSENT, g[j][1])]
-                    self.report.count(self.report.frames, found)
+                    found = [(kind + " moved", frame, "elsewhere")]
+                elif j is None:
+                    found = [(compare.describe(frame) + " missing", frame, ABSENT)]
+                else:
+                    rest.remove(j)
+                    found = list(compare.differences(frame, g[j], kind)) or [(kind + " order", frame, g[j])]
+                self.report.count(self.report.frames, [Difference(where, *f) for f in found])
+            for j in [] if reordered else rest:
+                found = [Difference(where, compare.describe(g[j]) + " added", ABSENT, g[j])]
+                self.report.count(self.report.frames, found)
 
     async def give_files(self):
         for name, data in self.session.given_files().items():

@@ -14,9 +14,14 @@ from PIL import Image
 SERVER = re.compile(r"127\.0\.0\.1:181(88|89|90|91)")
 
 
+# The folders of recordings: which ComfyUI was recorded in them.
+FOLDERS = {"sessions-0.3.75": "0.3.75", "sessions": "0.3.64"}
+
+
 class Session:
     def __init__(self, path):
         self.path = pathlib.Path(path)
+        self.version = FOLDERS.get(self.path.parent.name, "")
         events = [json.loads(line) for line in self.path.read_text().splitlines()]
         head = events[0]
         self.name = head["name"]
@@ -36,6 +41,15 @@ class Session:
         start = begins(action)
         seen = [t for e in self.events if e["kind"] != "note" and e is not action for t in (begins(e), e["t"])]
         return start - max((t for t in seen if t <= start), default=0)
+
+    def pause_before(self, action):
+        """How much of that silence to keep: where a question is asked, not so much that the frame that came next could
+        come first. Sockets that open are not given more time: what came before is in no recording."""
+        silence, start = self.silence_before(action), begins(action)
+        if action["kind"] != "http":
+            return silence
+        following = min((e["t"] for e in self.frames if e["t"] > start), default=float("inf"))
+        return min(silence, (silence + following - start) / 2)
 
     def upload_bytes(self, part):
         """The bytes of a file in a recorded form; the one JPEG that is not recorded was made from the PNG before it."""

@@ -21,18 +21,12 @@ LAST_REFUSED = {"d4_numbers_front_ids"}
 # And these were recorded with nothing of theirs in the cache: what ran before them is not all done with the gateway.
 EMPTY_CACHE = {"a5_free_and_cache"}
 
-MAIN = "sessions-0.3.75"
-MORE = "sessions"  # those that MAIN does not have; recorded with 0.3.64
-
 
 def sessions():
     folder = replay.folder()
     if folder is None:
         return []
-    main = session.series(folder / MAIN)
-    have = {s.name for s in main}
-    more = [s for s in session.series(folder / MORE) if s.name not in have]
-    return [s for s in main + more if s.name not in LEFT_OUT]
+    return [s for name in session.FOLDERS for s in session.series(folder / name) if s.name not in LEFT_OUT]
 
 
 # The recorded servers had no models.
@@ -42,13 +36,27 @@ SESSIONS = sessions()
 no_recordings = pytest.mark.skipif(not SESSIONS, reason="no recordings: COMFYMUX_SHARED or ../shared")
 
 
-@pytest.fixture(scope="module", params=["real", "sim", "gateway"])
+def against(version):
+    """Every session of a version, against each kind of server; a series gets a target of its own."""
+    kinds = [pytest.param((kind, version), id=kind) for kind in ("real", "sim", "gateway")]
+    mine = [s for s in SESSIONS if s.version == version]
+
+    def wrap(test):
+        test = pytest.mark.parametrize("recorded", mine, ids=lambda s: s.name)(test)
+        return no_recordings(pytest.mark.parametrize("servers", kinds, indirect=True, scope="module")(test))
+
+    return wrap
+
+
+@pytest.fixture(scope="module")
 def servers(request):
-    """A fresh target for the whole series: what sessions leave behind shows in later ones."""
+    """A fresh target for the whole series of a version: what sessions leave behind shows in later ones."""
+    kind, version = request.param
     try:
         # The gateway comes with one server behind it: with more, what runs when is not as recorded.
-        with targets.KINDS[request.param](1 if request.param == "gateway" else 2, **FRESH.get(request.param, {})) as target:
-            replay.prelude(target.url)
+        with targets.KINDS[kind](1 if kind == "gateway" else 2, **FRESH.get(kind, {})) as target:
+            if version == "0.3.75":
+                replay.prelude(target.url)
             yield target
     except targets.Missing as e:
         targets.skip_or_fail(e)
@@ -64,21 +72,29 @@ def check(recorded, target, urls, reports):
         pytest.fail("%s\n%s\n  %d differences" % (report.line(), text, len(report.different)), pytrace=False)
 
 
-@no_recordings
-@pytest.mark.parametrize("recorded", SESSIONS, ids=lambda s: s.name)
-def test_session(servers, recorded, replay_reports):
+def play(servers, recorded, reports):
     if servers.name != "gateway":
-        check(recorded, servers.name, servers.urls, replay_reports)
+        check(recorded, servers.name, servers.urls, reports)
         return
     if len(recorded.uses) > 1:
         pytest.skip("needs a gateway over as many servers: test_two_servers")
     if recorded.name in EMPTY_CACHE:
         replay.free_cache(servers.processes[-1].url)
     try:
-        check(recorded, "gateway", servers.urls, replay_reports)
+        check(recorded, "gateway", servers.urls, reports)
     finally:
         if recorded.name in LAST_REFUSED:
             replay.last_prompt(recorded, servers.processes[-1].url)
+
+
+@against("0.3.75")
+def test_of_0_3_75(servers, recorded, replay_reports):
+    play(servers, recorded, replay_reports)
+
+
+@against("0.3.64")
+def test_of_0_3_64(servers, recorded, replay_reports):
+    play(servers, recorded, replay_reports)
 
 
 @no_recordings
