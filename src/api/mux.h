@@ -38,9 +38,6 @@ void mux_load(struct api *a, struct http_req *req, const char *id, uint32_t part
 bool mux_missing(struct http_req *req, struct job_record *const *rec);
 /* The gateway has not read its jobs yet (503 not_ready has been answered). */
 bool mux_starting(struct api *a, struct http_req *req);
-/* Are the bytes of this output still kept? NOT_FOUND: no longer. */
-void mux_find_output(struct api *a, const struct job_record *rec, const struct job_output *o,
-                     store_file_cb *cb, void *arg);
 /* The record alone, as the whole body. */
 void mux_reply_record(struct api *a, struct http_req *req, int status, const struct job_record *rec);
 

@@ -178,6 +178,20 @@ static const struct job_output *output_of(const struct job_record *rec, int n)
     return NULL;
 }
 
+/* Are the bytes of this output still kept, and since when? NOT_FOUND: no longer. */
+static void find_output(struct api *a, const struct job_record *rec, const struct job_output *o,
+                        store_file_cb *cb, void *arg)
+{
+    struct store_output_key k = {.tenant = rec->s.tenant,
+                                 .job = rec->s.id,
+                                 .type = o->type,
+                                 .subfolder = o->subfolder,
+                                 .filename = o->filename,
+                                 .attempt = o->attempt};
+
+    store_output_find(a->d.store, &k, cb, arg);
+}
+
 static void on_job_of_output(struct api *a, struct http_req *req, struct job_record **rec, void *arg)
 {
     const struct job_output *o;
@@ -202,20 +216,7 @@ static void on_job_of_output(struct api *a, struct http_req *req, struct job_rec
     *rec = NULL;
     w = api_wait_new(a, req);
     w->extra = x;
-    mux_find_output(a, x->rec, o, on_output, w);
-}
-
-void mux_find_output(struct api *a, const struct job_record *rec, const struct job_output *o,
-                     store_file_cb *cb, void *arg)
-{
-    struct store_output_key k = {.tenant = rec->s.tenant,
-                                 .job = rec->s.id,
-                                 .type = o->type,
-                                 .subfolder = o->subfolder,
-                                 .filename = o->filename,
-                                 .attempt = o->attempt};
-
-    store_output_find(a->d.store, &k, cb, arg);
+    find_output(a, x->rec, o, on_output, w);
 }
 
 /* step 0: the output itself; else its thumbnail of thumb_sizes[step - 1]. */

@@ -93,8 +93,8 @@ static void answer_failed(struct answer *t)
 
 static void answer_done(struct answer *t)
 {
-    for (const struct job_output *o = NULL; (o = image_next(t->rec, o)) != NULL;)
-        t->images++;
+    for (const struct job_output *o = NULL; (o = image_next(t->rec, o)) != NULL; t->images++)
+        t->gone |= o->gone;
     if (t->images == 0) {
         t->failed = true;
         t->code = "no_image_output";
@@ -113,9 +113,9 @@ static void answer_done(struct answer *t)
     }
 }
 
-static void answer_init(struct api *a, struct answer *t, const struct job_record *rec, bool gone)
+static void answer_init(struct api *a, struct answer *t, const struct job_record *rec)
 {
-    *t = (struct answer){.rec = rec, .gone = gone};
+    *t = (struct answer){.rec = rec};
     if (JOB_STATE_LIVE(rec->s.state))
         answer_live(a, t);
     else if (rec->s.state == JOB_SUCCEEDED)
@@ -201,13 +201,13 @@ static void put_answer(struct api *a, struct jsonw *w, const struct answer *t, b
     jsonw_obj_end(w);
 }
 
-static void reply(struct api *a, struct http_req *req, const struct job_record *rec, bool gone, bool result)
+static void reply(struct api *a, struct http_req *req, const struct job_record *rec, bool result)
 {
     struct buf b = BUF_INIT;
     struct answer t;
     struct jsonw w;
 
-    answer_init(a, &t, rec, gone);
+    answer_init(a, &t, rec);
     jsonw_init(&w, &b);
     put_answer(a, &w, &t, result);
     http_set(req, "Cache-Control", "no-store");
@@ -217,46 +217,10 @@ static void reply(struct api *a, struct http_req *req, const struct job_record *
 
 /* --- the routes --- */
 
-struct task_wait {
-    struct job_record *rec;
-    bool result;
-};
-
-static void on_image(const struct store_file *f, void *arg)
-{
-    struct api_wait *w = arg;
-    struct task_wait t = *(struct task_wait *)w->extra;
-    struct api *a = w->a;
-    struct http_req *req = api_wait_end(w);
-
-    if (req && f->status != STORE_OK && f->status != STORE_NOT_FOUND)
-        api_error(req, 500, "internal", "the store could not be read", NULL);
-    else if (req)
-        reply(a, req, t.rec, f->status == STORE_NOT_FOUND, t.result);
-    job_record_free(&t.rec);
-}
-
 static void on_job(struct api *a, struct http_req *req, struct job_record **rec, void *arg)
 {
-    const struct job_output *image;
-    struct task_wait *t;
-    struct api_wait *w;
-    bool result = arg != NULL;
-
-    if (mux_missing(req, rec))
-        return;
-    image = (*rec)->s.state == JOB_SUCCEEDED ? image_next(*rec, NULL) : NULL;
-    if (image == NULL) {
-        reply(a, req, *rec, false, result);
-        return;
-    }
-    t = xcalloc(1, sizeof(*t));
-    t->rec = *rec;
-    t->result = result;
-    *rec = NULL;
-    w = api_wait_new(a, req);
-    w->extra = t;
-    mux_find_output(a, t->rec, image, on_image, w);
+    if (!mux_missing(req, rec))
+        reply(a, req, *rec, arg != NULL);
 }
 
 #define PARTS (JOB_PART_OUTPUTS | JOB_PART_ATTEMPTS)

@@ -170,10 +170,9 @@ void attempt_loaded(struct attempt *a, struct job_record *rec)
     struct json_iter it;
 
     a->loaded = true;
-    a->inputs = rec->inputs;
-    a->n_inputs = rec->n_inputs;
-    rec->inputs = NULL;
-    rec->n_inputs = 0;
+    a->inputs = xcalloc(rec->n_inputs, sizeof(*a->inputs));
+    for (size_t i = 0; i < rec->n_inputs; i++)
+        job_input_copy(&a->inputs[a->n_inputs++], &rec->inputs[i]);
     a->graph = bytes_ref(rec->graph);
     if (rec->graph == NULL || json_check(rec->graph->data, rec->graph->len, NULL, &graph, NULL) < 0)
         return;

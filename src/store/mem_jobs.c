@@ -418,6 +418,8 @@ void mem_outputs_release(struct mem_store *m, struct mem_job *j)
 {
     for (size_t i = 0; j->stored && i < j->rec->n_outputs; i++)
         mem_blob_unref(m, j->rec->outputs[i].blake3);
+    for (size_t i = 0; i < j->rec->n_outputs; i++)
+        j->rec->outputs[i].gone = true;
     j->stored = false;
 }
 

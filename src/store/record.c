@@ -204,6 +204,12 @@ void job_attempt_copy(struct job_attempt *to, const struct job_attempt *from)
     to->message = xstrdup_null(from->message);
 }
 
+void job_input_copy(struct job_input *to, const struct job_input *from)
+{
+    *to = *from;
+    to->name = xstrdup_null(from->name);
+}
+
 void job_record_free(struct job_record **rp)
 {
     struct job_record *r = *rp;
@@ -211,6 +217,10 @@ void job_record_free(struct job_record **rp)
     *rp = NULL;
     if (r == NULL)
         return;
+    if (r->shared) {
+        r->shared--;
+        return;
+    }
     job_summary_fini(&r->s);
     bytes_unref(r->graph);
     bytes_unref(r->extra_data);
@@ -234,6 +244,47 @@ void job_record_free(struct job_record **rp)
     free(r->timeline);
     free(r->inputs);
     free(r);
+}
+
+struct job_record *job_record_ref(struct job_record *r)
+{
+    r->shared++;
+    return r;
+}
+
+static size_t str_bytes(const char *s)
+{
+    return s ? strlen(s) + 16 : 0;
+}
+
+static size_t bytes_bytes(const struct bytes *b)
+{
+    return b ? b->len + sizeof(*b) : 0;
+}
+
+size_t job_record_bytes(const struct job_record *r)
+{
+    size_t n = sizeof(*r) + bytes_bytes(r->graph) + bytes_bytes(r->extra_data) + bytes_bytes(r->targets) +
+               bytes_bytes(r->rest) + bytes_bytes(r->answer) + bytes_bytes(r->history) +
+               bytes_bytes(r->secrets);
+
+    n += str_bytes(r->s.server) + str_bytes(r->s.tenant) + str_bytes(r->s.client_id) +
+         str_bytes(r->s.window_id) + str_bytes(r->s.workflow_id) + str_bytes(r->s.need) +
+         str_bytes(r->retry_of);
+    n += str_bytes(r->error.server) + str_bytes(r->error.message) + str_bytes(r->error.detail);
+    for (size_t i = 0; i < r->n_attempts; i++)
+        n += sizeof(r->attempts[i]) + str_bytes(r->attempts[i].server) + str_bytes(r->attempts[i].message);
+    for (size_t i = 0; i < r->n_outputs; i++) {
+        const struct job_output *o = &r->outputs[i];
+
+        n += sizeof(*o) + str_bytes(o->node_id) + str_bytes(o->kind) + str_bytes(o->key) +
+             str_bytes(o->filename) + str_bytes(o->subfolder) + str_bytes(o->type) + str_bytes(o->mime);
+    }
+    for (size_t i = 0; i < r->n_timeline; i++)
+        n += sizeof(r->timeline[i]) + str_bytes(r->timeline[i].note);
+    for (size_t i = 0; i < r->n_inputs; i++)
+        n += sizeof(r->inputs[i]) + str_bytes(r->inputs[i].name);
+    return n;
 }
 
 static bool is_image(const char *kind)
@@ -309,11 +360,8 @@ static void copy_lists(struct job_record *to, const struct job_record *from, uin
     }
     if (parts & JOB_PART_INPUTS) {
         to->inputs = xcalloc(from->n_inputs, sizeof(*to->inputs));
-        for (size_t i = 0; i < from->n_inputs; i++) {
-            to->inputs[i] = from->inputs[i];
-            to->inputs[i].name = xstrdup_null(from->inputs[i].name);
-        }
-        to->n_inputs = from->n_inputs;
+        for (size_t i = 0; i < from->n_inputs; i++)
+            job_input_copy(&to->inputs[to->n_inputs++], &from->inputs[i]);
     }
 }
 

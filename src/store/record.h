@@ -93,6 +93,7 @@ struct job_output {
     char *mime;
     int64_t size;
     uint8_t blake3[BLAKE3_LEN];
+    bool gone; /* told by a store: its bytes are kept no longer (retention) */
 };
 
 struct job_note { /* a line of the timeline */
@@ -158,8 +159,9 @@ void job_summary_copy(struct job_summary *to, const struct job_summary *from);
 #define JOB_PART_RECORD (JOB_PART_OUTPUTS | JOB_PART_ATTEMPTS | JOB_PART_TIMELINE)
 
 struct job_record {
+    unsigned shared; /* references beside the first */
     struct job_summary s;
-    struct bytes *graph;      /* as submitted */
+    struct bytes *graph;      /* as it was accepted */
     struct bytes *extra_data; /* JSON object without secrets and without window_id; NULL if none was sent */
     struct bytes *targets;    /* JSON array: the output nodes that are executed; NULL: all */
     struct bytes *rest;       /* JSON object: unknown top-level keys to pass on; NULL if none */
@@ -178,7 +180,11 @@ struct job_record {
     struct job_input *inputs;
     size_t n_inputs;
 };
-void job_record_free(struct job_record **r); /* with everything in it */
+void job_record_free(struct job_record **r); /* with everything in it, when it was the last reference */
+/* A record that a store has told may be shared: it is read, not altered. References are taken and given back on the loop
+ * thread. */
+struct job_record *job_record_ref(struct job_record *r);
+size_t job_record_bytes(const struct job_record *r); /* of memory, about */
 /* A copy that holds the summary, retry_of and the JOB_PART_* asked for. */
 struct job_record *job_record_copy(const struct job_record *from, uint32_t parts);
 /* For JOB_PART_FEW, output by output in their order: would this one be among the few? Then job_few_put(), which takes over what
@@ -193,5 +199,6 @@ char *job_error_text(const struct job_error *e);
 void job_error_copy(struct job_error *to, const struct job_error *from);
 void job_attempt_fini(struct job_attempt *a);
 void job_attempt_copy(struct job_attempt *to, const struct job_attempt *from);
+void job_input_copy(struct job_input *to, const struct job_input *from);
 
 #endif

@@ -111,6 +111,8 @@ struct req {
         struct {
             const char *id;
             uint32_t parts;
+            uint64_t asked; /* record_cache_now() */
+            bool hit;
         } get;
         struct store_filter list;
         struct store_output_key output;

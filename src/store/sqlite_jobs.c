@@ -387,7 +387,8 @@ static void load_attempts(struct db *db, int64_t seq, struct job_record *rec)
 }
 
 #define OUTPUT_COLS                                                                                          \
-    "SELECT n, attempt, node_id, kind, key, filename, subfolder, type, mime, size, hash FROM outputs"
+    "SELECT n, attempt, node_id, kind, key, filename, subfolder, type, mime, size, hash, blob IS NULL FROM " \
+    "outputs"
 
 static struct job_output output_row(sqlite3_stmt *st)
 {
@@ -400,7 +401,8 @@ static struct job_output output_row(sqlite3_stmt *st)
                            .subfolder = col_str(st, 6),
                            .type = col_str(st, 7),
                            .mime = col_str(st, 8),
-                           .size = sqlite3_column_int64(st, 9)};
+                           .size = sqlite3_column_int64(st, 9),
+                           .gone = sqlite3_column_int(st, 11)};
 
     col_hash(st, 10, o.blake3);
     return o;

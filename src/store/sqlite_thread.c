@@ -15,9 +15,11 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "store/record_cache.h"
 #include "store/sqlite_priv.h"
 
 #define PROBE_S 1
+#define CACHE_BYTES ((size_t)8 << 20)
 
 static sqlite_exec *const executors[REQ_KINDS] = {
     [REQ_SUBMIT] = sql_submit,
@@ -70,7 +72,12 @@ struct sqlite_store {
     struct loop *loop;
     struct db writer, reader; /* each of its thread */
     int lock_fd;
-    bool *closed; /* loop: tells a delivery on the stack that the store is gone */
+    /* The loop's, to the lock: */
+    bool *closed; /* tells a delivery on the stack that the store is gone */
+    struct record_cache *cache;
+    struct list hits; /* reads that it answers */
+    struct task hits_due;
+    bool *hits_closed; /* as closed, for a delivery of these */
     char shown[sizeof(((struct db *)0)->why)];
 
     pthread_mutex_t lock; /* of all below */
@@ -83,6 +90,67 @@ struct sqlite_store {
     char trouble[sizeof(((struct db *)0)->why)];
 };
 
+/* --- records that were read lately --- */
+
+/* What a write that is delivered may have changed of a record. Of the others none is part of one. */
+static void forget_changed(struct sqlite_store *s, const struct req *r)
+{
+    switch (r->kind) {
+    case REQ_STEP: record_cache_changed(s->cache, r->in.step.id); break;
+    case REQ_HIDE: record_cache_changed(s->cache, r->in.hide.id); break;
+    case REQ_TRIM:
+        if (r->status != STORE_OK || r->out.trim.jobs || r->out.trim.outputs)
+            record_cache_changed(s->cache, NULL);
+        break;
+    default: break;
+    }
+}
+
+static void deliver(struct sqlite_store *s, struct req *r)
+{
+    forget_changed(s, r);
+    if (r->kind == REQ_GET && r->status == STORE_OK && !r->in.get.hit)
+        record_cache_put(s->cache, r->in.get.id, r->in.get.parts, r->out.record, r->in.get.asked);
+    req_deliver(r);
+    req_drop(r);
+}
+
+/* In a later turn, as the answers of the threads, and only those that are there now. */
+static void deliver_hits(void *arg)
+{
+    struct sqlite_store *s = arg;
+    size_t n = list_len(&s->hits);
+    bool closed = false;
+
+    s->hits_closed = &closed;
+    while (n-- > 0 && !closed) {
+        struct req *r = list_first(&s->hits, struct req, link);
+
+        list_remove(&r->link);
+        deliver(s, r);
+    }
+    if (closed)
+        return;
+    s->hits_closed = NULL;
+    if (!list_empty(&s->hits))
+        loop_defer(s->loop, &s->hits_due);
+}
+
+static bool give_hit(struct sqlite_store *s, struct req *r)
+{
+    struct job_record *rec = record_cache_get(s->cache, r->in.get.id, r->in.get.parts);
+
+    r->in.get.asked = record_cache_now(s->cache);
+    r->in.get.hit = rec != NULL;
+    if (rec == NULL)
+        return false;
+    r->status = STORE_OK;
+    r->out.record = rec;
+    list_push_back(&s->hits, &r->link);
+    loop_defer(s->loop, &s->hits_due);
+    return true;
+}
+
 /* --- the way back --- */
 static void deliver_one(struct sqlite_store *s)
 {
@@ -93,8 +161,7 @@ static void deliver_one(struct sqlite_store *s)
     list_remove(&r->link);
     s->n_done--;
     pthread_mutex_unlock(&s->lock);
-    req_deliver(r);
-    req_drop(r);
+    deliver(s, r);
 }
 
 static struct bell *bell_new(struct sqlite_store *s);
@@ -392,6 +459,8 @@ static void sqlite_give(struct store_backend *base, struct req *r)
     struct sqlite_store *s = container_of(base, struct sqlite_store, base);
     struct lane *l = REQ_IS_WRITE(r->kind) ? &s->writes : &s->reads;
 
+    if (r->kind == REQ_GET && !s->closing && give_hit(s, r))
+        return;
     pthread_mutex_lock(&s->lock);
     if (s->closing) { /* by a callback of store_close(), which delivers it */
         r->status = STORE_FAILED;
@@ -427,8 +496,18 @@ static void sqlite_close(struct store *store)
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->writes.thread, NULL);
     pthread_join(s->reads.thread, NULL);
+    while (!list_empty(&s->hits)) {
+        struct req *r = list_first(&s->hits, struct req, link);
+
+        list_remove(&r->link);
+        deliver(s, r);
+    }
     while (s->n_done)
         deliver_one(s);
+    task_cancel(&s->hits_due);
+    record_cache_free(&s->cache);
+    if (s->hits_closed)
+        *s->hits_closed = true;
     if (s->closed)
         *s->closed = true;
     else if (s->bell)
@@ -473,6 +552,9 @@ struct store *sqlite_threads_start(struct loop *l, const struct db *writer, cons
     memcpy(s->stats.ended, writer->committed.ended, sizeof(s->stats.ended));
     pthread_mutex_init(&s->lock, NULL);
     list_init(&s->done);
+    list_init(&s->hits);
+    task_init(&s->hits_due, deliver_hits, s);
+    s->cache = record_cache_new(CACHE_BYTES);
     lane_init(&s->writes, s);
     lane_init(&s->reads, s);
     rc = pthread_create(&s->writes.thread, NULL, writer_run, &s->writes);
@@ -487,6 +569,7 @@ struct store *sqlite_threads_start(struct loop *l, const struct db *writer, cons
         pthread_join(s->writes.thread, NULL);
     }
     err_errno(e, rc, "cannot start the store's threads");
+    record_cache_free(&s->cache);
     free(s);
     return NULL;
 }

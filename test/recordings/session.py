@@ -46,7 +46,7 @@ class Session:
         """How much of that silence to keep: where a question is asked, not so much that the frame that came next could
         come first. Sockets that open are not given more time: what came before is in no recording."""
         silence, start = self.silence_before(action), begins(action)
-        if action["kind"] != "http":
+        if action["kind"] != "http" or action["request"]["method"] != "GET":
             return silence
         following = min((e["t"] for e in self.frames if e["t"] > start), default=float("inf"))
         return min(silence, (silence + following - start) / 2)
