@@ -15,7 +15,7 @@ static struct json span_of(const struct bytes *b, const char *otherwise)
 void native_put_number(struct buf *b, const struct job_summary *s)
 {
     if (fabs(s->number) == (double)s->seq)
-        buf_printf(b, "%lld", (long long)s->number);
+        buf_put_int(b, (int64_t)s->number);
     else
         json_put_double(b, s->number);
 }
@@ -39,7 +39,7 @@ void native_put_extra_data(struct buf *b, const struct job_record *rec)
         buf_put(b, k.p, k.n);
         buf_puts(b, ": ");
         if (time)
-            buf_printf(b, "%lld", (long long)rec->s.created_at);
+            buf_put_int(b, rec->s.created_at);
         else
             json_put(b, v);
         sep = ", ";

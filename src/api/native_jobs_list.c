@@ -298,7 +298,7 @@ static struct bytes *listing_text(struct listing *l)
     if (l->ask.limit < 0)
         buf_puts(&b, "null");
     else
-        buf_printf(&b, "%lld", (long long)l->ask.limit);
+        buf_put_int(&b, l->ask.limit);
     buf_printf(&b, ", \"total\": %lld, \"has_more\": %s}}", (long long)l->total,
                l->ask.offset + (int64_t)l->page.n < l->total ? "true" : "false");
     return buf_to_bytes(&b);

@@ -33,23 +33,21 @@ void buf_reserve(struct buf *b, size_t more)
     b->data[b->len] = '\0';
 }
 
-void buf_put(struct buf *b, const void *data, size_t n)
+void buf_put_uint(struct buf *b, uint64_t v)
 {
-    buf_reserve(b, n);
-    if (n)
-        memcpy(b->data + b->len, data, n);
-    b->len += n;
-    b->data[b->len] = '\0';
+    char digits[20], *p = digits + sizeof(digits);
+
+    do
+        *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    buf_put(b, p, (size_t)(digits + sizeof(digits) - p));
 }
 
-void buf_puts(struct buf *b, const char *s)
+void buf_put_int(struct buf *b, int64_t v)
 {
-    buf_put(b, s, strlen(s));
-}
-
-void buf_putc(struct buf *b, char c)
-{
-    buf_put(b, &c, 1);
+    if (v < 0)
+        buf_putc(b, '-');
+    buf_put_uint(b, v < 0 ? -(uint64_t)v : (uint64_t)v);
 }
 
 void buf_printf(struct buf *b, const char *fmt, ...)

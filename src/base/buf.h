@@ -5,6 +5,7 @@
 
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "base/mem.h"
 
@@ -22,9 +23,11 @@ struct buf {
 void buf_free(struct buf *b);
 void buf_clear(struct buf *b); /* keeps the memory */
 void buf_reserve(struct buf *b, size_t more);
-void buf_put(struct buf *b, const void *data, size_t n);
-void buf_puts(struct buf *b, const char *s);
-void buf_putc(struct buf *b, char c);
+static inline void buf_put(struct buf *b, const void *data, size_t n);
+static inline void buf_puts(struct buf *b, const char *s);
+static inline void buf_putc(struct buf *b, char c);
+void buf_put_int(struct buf *b, int64_t v); /* in decimal */
+void buf_put_uint(struct buf *b, uint64_t v);
 void buf_printf(struct buf *b, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 void buf_put_u32be(struct buf *b, uint32_t v);
 /* Drop the first n bytes. */
@@ -35,5 +38,26 @@ const char *buf_str(const struct buf *b);
 char *buf_take(struct buf *b);
 /* Copy into shared bytes; b is emptied. */
 struct bytes *buf_to_bytes(struct buf *b);
+
+/* Texts are made of short pieces, so these are worth having at the place of the call. */
+static inline void buf_put(struct buf *b, const void *data, size_t n)
+{
+    if (b->cap - b->len <= n) /* the NUL needs a byte, too */
+        buf_reserve(b, n);
+    if (n)
+        memcpy(b->data + b->len, data, n);
+    b->len += n;
+    b->data[b->len] = '\0';
+}
+
+static inline void buf_puts(struct buf *b, const char *s)
+{
+    buf_put(b, s, strlen(s));
+}
+
+static inline void buf_putc(struct buf *b, char c)
+{
+    buf_put(b, &c, 1);
+}
 
 #endif

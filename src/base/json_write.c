@@ -35,14 +35,21 @@ static void put_char(struct buf *b, uint32_t cp)
     }
 }
 
+/* Stands in a string as it is. */
+static bool is_plain(char c)
+{
+    return c >= 0x20 && c < 0x7f && c != '"' && c != '\\';
+}
+
 void json_put_strn(struct buf *b, const char *s, size_t n)
 {
+    buf_reserve(b, n + 2);
     buf_putc(b, '"');
     while (n > 0) {
         size_t len = 0;
         uint32_t cp;
 
-        while (len < n && s[len] >= 0x20 && s[len] < 0x7f && s[len] != '"' && s[len] != '\\')
+        while (len < n && is_plain(s[len]))
             len++;
         if (len > 0) {
             buf_put(b, s, len);
@@ -235,13 +242,13 @@ void jsonw_str(struct jsonw *w, const char *s)
 void jsonw_int(struct jsonw *w, int64_t v)
 {
     before_value(w);
-    buf_printf(w->b, "%lld", (long long)v);
+    buf_put_int(w->b, v);
 }
 
 void jsonw_uint(struct jsonw *w, uint64_t v)
 {
     before_value(w);
-    buf_printf(w->b, "%llu", (unsigned long long)v);
+    buf_put_uint(w->b, v);
 }
 
 void jsonw_double(struct jsonw *w, double v)

@@ -104,7 +104,7 @@ static void put_field(struct buf *b, const struct log_field *f, bool json)
         buf_putc(b, '=');
     }
     if (f->kind == 'i')
-        buf_printf(b, "%lld", (long long)f->num);
+        buf_put_int(b, f->num);
     else if (json)
         json_put_strn(b, f->text, n); /* whatever the bytes are, the line is JSON */
     else if (!is_plain(f->text, n))

@@ -246,7 +246,7 @@ static void put_job(struct json job, struct buf *out)
     put_line(out, "server", buf_str(&b));
     buf_clear(&b);
     if (json_int(json_get(job, "queue_position"), &place))
-        buf_printf(&b, "%lld", (long long)place + 1);
+        buf_put_int(&b, place + 1);
     put_line(out, "place", buf_str(&b));
     buf_clear(&b);
     if (!time_of(job, "finished_at") && json_int(json_get(progress, "value"), &value) &&

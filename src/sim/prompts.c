@@ -31,7 +31,7 @@ void prompt_free(struct prompt *p)
 void prompt_put_number(struct buf *b, const struct prompt *p)
 {
     if (p->whole)
-        buf_printf(b, "%lld", (long long)p->number);
+        buf_put_int(b, (int64_t)p->number);
     else
         json_put_double(b, p->number);
 }

@@ -181,7 +181,7 @@ struct bytes *req_fill_answer(struct bytes *answer, int64_t number)
     if (at == NULL)
         return bytes_ref(answer);
     buf_put(&b, answer->data, (size_t)(at - answer->data));
-    buf_printf(&b, "%lld", (long long)number);
+    buf_put_int(&b, number);
     at += strlen(mark);
     buf_put(&b, at, (size_t)(answer->data + answer->len - at));
     return buf_to_bytes(&b);
