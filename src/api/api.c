@@ -259,17 +259,27 @@ static bool take_param(struct api_params *p, int *n, const char *s, size_t len)
     return true;
 }
 
-static bool path_matches(const char *pattern, const char *path, struct api_params *p)
+static void params_fini(struct api_params *p)
 {
-    int n = 0;
+    for (int i = 0; i < API_PARAMS; i++) {
+        free(p->v[i]);
+        p->v[i] = NULL;
+    }
+}
 
+static bool segments_match(const char *pattern, const char *path, struct api_params *p, int *n)
+{
     while (*pattern == '/' && *path == '/') {
-        size_t want = strcspn(++pattern, "/"), have = strcspn(++path, "/");
+        size_t want, have;
 
+        if (*++pattern != *++path && *pattern != '{')
+            return false; /* most rows, at the first look */
+        want = strcspn(pattern, "/");
+        have = strcspn(path, "/");
         if (pattern[0] == '{' && want >= 5 && memcmp(pattern + want - 4, "...}", 4) == 0)
-            return take_param(p, &n, path, strlen(path));
+            return take_param(p, n, path, strlen(path));
         if (pattern[0] == '{') {
-            if (have == 0 || !take_param(p, &n, path, have))
+            if (have == 0 || !take_param(p, n, path, have))
                 return false;
         } else if (!segment_is(pattern, want, path, have)) {
             return false;
@@ -278,6 +288,18 @@ static bool path_matches(const char *pattern, const char *path, struct api_param
         path += have;
     }
     return *pattern == '\0' && *path == '\0';
+}
+
+/* p is filled only if it does. */
+static bool path_matches(const char *pattern, const char *path, struct api_params *p)
+{
+    int n = 0;
+
+    if (segments_match(pattern, path, p, &n))
+        return true;
+    if (n)
+        params_fini(p);
+    return false;
 }
 
 static int hex_digit(char c)
@@ -335,32 +357,17 @@ bool api_path_is_plain(const char *path)
            !(n >= 3 && strcmp(path + n - 3, "/..") == 0);
 }
 
-static void params_fini(struct api_params *p)
-{
-    for (int i = 0; i < API_PARAMS; i++) {
-        free(p->v[i]);
-        p->v[i] = NULL;
-    }
-}
-
 /* A route for the path, whatever the method; *wrong_method if only the method differs. */
 static const struct api_route *route_find(const struct api_route *table, const char *method, const char *path,
                                           struct api_params *p, bool *path_known)
 {
+    const char *twin = strncmp(path, "/api/", 5) == 0 ? path + 4 : NULL;
     bool head = strcmp(method, "HEAD") == 0;
 
     for (const struct api_route *r = table; r->method; r++) {
-        const char *rest = path;
-
-        if (!path_matches(r->path, rest, p)) {
-            params_fini(p);
-            if (!(r->flags & API_TWIN) || strncmp(path, "/api/", 5) != 0)
-                continue;
-            if (!path_matches(r->path, path + 4, p)) {
-                params_fini(p);
-                continue;
-            }
-        }
+        if (!path_matches(r->path, path, p) &&
+            !(twin && (r->flags & API_TWIN) && path_matches(r->path, twin, p)))
+            continue;
         *path_known = true;
         if (strcmp(r->method, method) == 0 || strcmp(r->method, "*") == 0 ||
             (head && strcmp(r->method, "GET") == 0))
