@@ -19,14 +19,13 @@
 #define FETCH_AT_ONCE 4
 #define AGAIN_LEAST_MS 10000
 #define AGAIN_FACTOR 20 /* it holds up the server: at most this part of its time */
-#define STATS_AGAIN_MS 10000
-#define STATS_MS 30000
+#define RETRY_LEAST_MS 1000
+#define RETRY_MOST_MS 60000
 #define REFRESH_MS 5000
 #define CHANGES_NAMED 5 /* of classes that came, and as many that went */
 
 #define DOC_INFO "object_info"
 #define DOC_TEXT "object_info_text"
-#define DOC_STATS "system_stats"
 
 /* --- one body being read --- */
 
@@ -43,6 +42,7 @@ struct reading {
     struct buf text;
     struct bytes *doc; /* from the store */
     bool over;
+    bool good; /* it was read */
     struct object_info **others;
     size_t n_others;
     struct object_info *info;
@@ -143,6 +143,32 @@ static void reading_free(struct reading *x)
     free(x);
 }
 
+static int64_t again_ms(const struct caps *c, int64_t least)
+{
+    int64_t wait = c->took_ms * AGAIN_FACTOR;
+
+    return wait > least ? wait : least;
+}
+
+static void on_retry(void *arg)
+{
+    struct server *s = arg;
+
+    if (link_is_open(s)) /* else it is asked when that opens */
+        caps_fetch(s);
+}
+
+/* A server whose nodes are not known gets no jobs that need any: it is asked until it says. */
+static void retry_later(struct server *s)
+{
+    struct caps *c = &s->caps;
+
+    c->pause_ms = c->pause_ms ? c->pause_ms * 2 : RETRY_LEAST_MS;
+    if (c->pause_ms > RETRY_MOST_MS)
+        c->pause_ms = RETRY_MOST_MS;
+    timer_set(&c->retry, again_ms(c, c->pause_ms));
+}
+
 /* It is over, well or not. */
 static void reading_end(struct reading *x)
 {
@@ -155,8 +181,12 @@ static void reading_end(struct reading *x)
         r->fetching--;
         c->fetching = false;
         c->took_ms = loop_now(r->loop) - x->began;
+        if (x->good)
+            c->pause_ms = 0;
         if (c->again && !x->s->gone)
             caps_fetch(x->s);
+        else if (!x->good && !x->s->gone && !r->closed)
+            retry_later(x->s);
         c->again = false;
         if (!list_empty(&r->refreshing))
             loop_defer(r->loop, &r->learnt);
@@ -286,6 +316,7 @@ static void reading_done(struct reading *x)
     struct server *s = x->s, *same = server_with_hash(s->r, x->hash);
     struct object_info *info = same ? same->caps.info : x->info;
 
+    x->good = info != NULL;
     if (info == NULL) {
         log_warn(LOG_S("server", s->name), LOG_S("event", "object_info_unreadable"),
                  LOG_S("reason", x->e.msg));
@@ -425,6 +456,7 @@ void caps_fetch(struct server *s)
 {
     struct caps *c = &s->caps;
 
+    timer_clear(&c->retry);
     caps_fetch_stats(s);
     if (c->fetching)
         c->again = true;
@@ -439,12 +471,9 @@ static void ask_again(struct registry *r)
 
     for (size_t i = 0; i < SERVERS_MAX; i++) {
         struct server *s = r->by_index[i];
-        int64_t wait;
 
-        if (s == NULL || !link_is_open(s) || s->caps.fetching)
-            continue;
-        wait = s->caps.took_ms * AGAIN_FACTOR;
-        if (now - s->caps.asked_at >= (wait > AGAIN_LEAST_MS ? wait : AGAIN_LEAST_MS))
+        if (s && link_is_open(s) && !s->caps.fetching &&
+            now - s->caps.asked_at >= again_ms(&s->caps, AGAIN_LEAST_MS))
             caps_fetch(s);
     }
 }
@@ -510,77 +539,6 @@ void registry_refresh_cancel(struct refresh *w)
     timer_fini(&w->timer);
 }
 
-/* --- system_stats --- */
-
-static bool stats_set(struct server *s, struct bytes *text)
-{
-    struct json v;
-    char *version;
-
-    if (json_check(text->data, text->len, NULL, &v, NULL) < 0 || json_type(v) != JSON_OBJECT)
-        return false;
-    version = json_strdup(json_get(json_get(v, "system"), "comfyui_version"));
-    if (version && strcmp(version, s->caps.version) != 0) {
-        if (s->caps.version[0])
-            log_info(LOG_S("server", s->name), LOG_S("event", "version_changed"),
-                     LOG_S("from", s->caps.version), LOG_S("to", version));
-        snprintf(s->caps.version, sizeof(s->caps.version), "%s", version);
-        registry_changed(s->r);
-    }
-    free(version);
-    bytes_unref(s->caps.stats);
-    s->caps.stats = bytes_ref(text);
-    return true;
-}
-
-static void on_stats(const struct http_answer *a, void *arg)
-{
-    struct server *s = arg;
-    bool first = s->caps.stats == NULL;
-
-    s->caps.stats_fetching = false;
-    if (!s->gone && a->end == HTTP_CALL_OK && a->status == 200) {
-        char version[sizeof(s->caps.version)];
-
-        memcpy(version, s->caps.version, sizeof(version));
-        if (stats_set(s, a->body)) {
-            s->caps.stats_came = loop_now(s->r->loop);
-            if (first || strcmp(version, s->caps.version) != 0)
-                store_doc_put(s->r->store, DOC_STATS, s->url, a->body, NULL, NULL);
-        }
-    }
-    server_unref(s);
-}
-
-void caps_fetch_stats(struct server *s)
-{
-    if (s->caps.stats_fetching)
-        return;
-    s->caps.stats_fetching = true;
-    s->caps.stats_at = loop_now(s->r->loop);
-    server_ref(s);
-    http_fetch(s->http, "GET", "/system_stats", NULL, NULL, (size_t)1 << 20, STATS_MS, on_stats, s);
-}
-
-struct bytes *registry_system_stats(struct registry *r, const char *name)
-{
-    struct server *s = registry_find(r, name);
-
-    if (s == NULL)
-        return NULL;
-    if (link_is_open(s) && loop_now(r->loop) - s->caps.stats_at >= STATS_AGAIN_MS)
-        caps_fetch_stats(s);
-    return s->caps.stats;
-}
-
-struct bytes *registry_last_stats(struct registry *r, const char *name, int64_t *ago)
-{
-    struct server *s = registry_find(r, name);
-
-    *ago = s && s->caps.stats_came ? loop_now(r->loop) - s->caps.stats_came : -1;
-    return s ? s->caps.stats : NULL;
-}
-
 /* --- from the store, one server after the other, so that equal texts are read once --- */
 
 static void on_stats_doc(enum store_status st, struct bytes *doc, void *arg)
@@ -589,7 +547,7 @@ static void on_stats_doc(enum store_status st, struct bytes *doc, void *arg)
     struct registry *r = s->r;
 
     if (st == STORE_OK && doc && !s->gone && s->caps.stats == NULL)
-        (void)stats_set(s, doc);
+        (void)caps_set_stats(s, doc);
     registry_ref(r);
     server_unref(s);
     r->loading = false;
@@ -601,7 +559,7 @@ static void on_stats_doc(enum store_status st, struct bytes *doc, void *arg)
 static void load_done(struct server *s)
 {
     server_ref(s);
-    store_doc_get(s->r->store, DOC_STATS, s->url, on_stats_doc, s);
+    store_doc_get(s->r->store, CAPS_DOC_STATS, s->url, on_stats_doc, s);
 }
 
 static void on_text_doc(enum store_status st, struct bytes *doc, void *arg)
@@ -682,7 +640,7 @@ void caps_forget(struct server *s)
     struct object_info *info = s->caps.info;
 
     store_doc_put(s->r->store, DOC_INFO, s->url, NULL, NULL, NULL);
-    store_doc_put(s->r->store, DOC_STATS, s->url, NULL, NULL, NULL);
+    store_doc_put(s->r->store, CAPS_DOC_STATS, s->url, NULL, NULL, NULL);
     memcpy(hash, s->caps.hash, BLAKE3_LEN);
     s->caps.info = NULL; /* so that it does not count as one that needs the text */
     if (info)
@@ -783,10 +741,12 @@ void caps_init(struct server *s)
 {
     list_init(&s->caps.fetch);
     list_init(&s->caps.load);
+    timer_init(&s->caps.retry, s->r->loop, on_retry, s);
 }
 
 void caps_fini(struct server *s)
 {
+    timer_fini(&s->caps.retry);
     list_remove(&s->caps.fetch);
     list_remove(&s->caps.load);
     s->caps.again = false;

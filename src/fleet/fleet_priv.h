@@ -1,5 +1,5 @@
 /* What the files of this room share; not for other rooms. In reading order: registry.c (the set), server.c
- * (one of it), link.c (its socket), watch.c (how it is; decided by health.h), caps.c (what it can do), calls.c,
+ * (one of it), link.c (its socket), watch.c (how it is; decided by health.h), caps.c and caps_stats.c (what it can do, and says of itself), calls.c,
  * fetch.c, stop.c (what the runner asks for), staging.c (inputs). */
 #ifndef FLEET_FLEET_PRIV_H
 #define FLEET_FLEET_PRIV_H
@@ -113,6 +113,8 @@ struct caps {
     uint8_t hash[BLAKE3_LEN]; /* of its text */
     bool fetching, again;
     int64_t asked_at, took_ms;
+    struct timer retry; /* it could not be read */
+    int64_t pause_ms;   /* before the next try; 0: the last one was good */
     struct bytes *stats;
     bool stats_fetching;
     int64_t stats_at;   /* when it was asked for them last */
@@ -199,12 +201,14 @@ void watch_no_witness(struct server *s, const char *id); /* it was taken off the
 void watch_drain(struct server *s, bool drained);
 
 /* --- caps.c --- */
+#define CAPS_DOC_STATS "system_stats" /* documents of the store, by url */
 void caps_init(struct server *s);
 void caps_fini(struct server *s);
-void caps_load(struct server *s);  /* what the store has of it */
-void caps_fetch(struct server *s); /* object_info, and system_stats with it */
-void caps_fetch_stats(struct server *s);
-void caps_forget(struct server *s); /* its documents leave the store */
+void caps_load(struct server *s);                          /* what the store has of it */
+void caps_fetch(struct server *s);                         /* object_info, and system_stats with it */
+void caps_fetch_stats(struct server *s);                   /* caps_stats.c, with the next */
+bool caps_set_stats(struct server *s, struct bytes *text); /* false: it is none */
+void caps_forget(struct server *s);                        /* its documents leave the store */
 void caps_merge(struct registry *r);
 void caps_check_ready(struct registry *r);
 /* m and info may be large: a worker frees them. m is empty afterwards; NULL is fine for info. */

@@ -496,6 +496,35 @@ static void test_bad_info(void **state)
     assert_false(merged_has("OnlyB"));
 }
 
+/* Its link stays open all the time, so nothing else makes it known. */
+static void test_info_is_asked_for_until_it_comes(void **state)
+{
+    struct fake *f = fake_with(0, INFO_A);
+    int64_t pause = 0;
+    struct server *s;
+
+    (void)state;
+    rig_servers(g, 1);
+    s = registry_find(g->reg, "a");
+    fake_with(0, INFO_B);
+    fake_next(f, "GET", "/object_info", FAKE_ANSWER, 500, "", -1);
+    caps_fetch(s);
+    for (int i = 0; i < 3; i++) {
+        unsigned asked;
+
+        RIG_UNTIL(g, timer_is_set(&s->caps.retry) && s->caps.pause_ms > pause); /* more and more rarely */
+        asked = fake_asked(f, "GET /object_info");
+        pause = s->caps.pause_ms;
+        if (i == 2)
+            fake_as_usual(f);
+        timer_set(&s->caps.retry, 0);
+        RIG_UNTIL(g, fake_asked(f, "GET /object_info") == asked + 1);
+    }
+    RIG_UNTIL(g, merged_has("OnlyB"));
+    assert_false(timer_is_set(&s->caps.retry));
+    assert_int_equal(s->caps.pause_ms, 0);
+}
+
 /* After a restart everything is known before any server answers. */
 static void test_warm(void **state)
 {
@@ -691,6 +720,7 @@ int main(void)
         T(test_refresh),
         T(test_refresh_silent),
         T(test_bad_info),
+        T(test_info_is_asked_for_until_it_comes),
         T(test_warm),
         T(test_forgotten),
         T(test_stats),
