@@ -63,13 +63,17 @@ void client_unkeep(struct hub *h, struct hub_client *c, struct out *o)
     h->kept_bytes -= o->frame->len + KEPT_OVERHEAD;
     if (o->last)
         told_done(h, o->job);
-    out_free(o);
+    list_remove(&o->link);
 }
 
 static void client_forget_kept(struct hub *h, struct hub_client *c)
 {
-    list_for_each_safe(it, &c->kept)
-        client_unkeep(h, c, list_entry(it, struct out, link));
+    list_for_each_safe(it, &c->kept) {
+        struct out *o = list_entry(it, struct out, link);
+
+        client_unkeep(h, c, o);
+        out_free(o);
+    }
 }
 
 static void client_free(struct hub *h, struct hub_client *c)
@@ -126,14 +130,14 @@ static bool has_room(const struct hub *h, const struct hub_client *c, const stru
 }
 
 /* The client is away: what it must not miss waits for it. */
-bool client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, struct out *o)
+bool client_keep(struct hub *h, struct hub_client *c, const char *job, struct out *o)
 {
     bool wanted = c->id[0] && (o->kind == OUT_PRODUCT || o->kind == OUT_END);
 
     c->kept_until = loop_now(h->loop) + h->cfg.kept_ms;
     if (!wanted || !has_room(h, c, o)) {
         if (wanted)
-            log_warn(LOG_S("job", s->job),
+            log_warn(LOG_S("job", job),
                      LOG_S("event", o->kind == OUT_PRODUCT ? "picture_not_kept" : "end_not_kept"),
                      LOG_I("bytes", o->frame->len),
                      LOG_S("reason", "too much waits for clients that are away"));
@@ -144,7 +148,7 @@ bool client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, stru
         o->audience != OUT_LEGACY) { /* a client tells them apart by what executes */
         struct buf b = BUF_INIT;
 
-        event_put_executing(&b, o->node, o->node, s->job);
+        event_put_executing(&b, o->node, o->node, job);
         keep(h, c, out_text(OUT_PLAIN, &b));
     }
     keep(h, c, o);

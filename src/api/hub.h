@@ -15,7 +15,8 @@
  *   6. For a client without a socket the product pictures and the end are kept, at least 60 s and bounded, and told
  *      once when it connects.
  *      The same after a start, for ends that a gateway which is gone has not told: at least once, and twice only
- *      for those that it told within its last moments.
+ *      for those that it told within its last moments. And the same for ends that were sent on a socket in its last
+ *      minute when that breaks off without a close frame: they may never have arrived.
  *   7. Progress and JPEG previews are dropped for a socket that does not keep up; nothing else is, until the socket's
  *      bound is reached: then it is closed and told when it comes back.
  *

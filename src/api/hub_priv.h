@@ -25,8 +25,9 @@ struct out {
     enum out_audience audience;
     enum event_kind event; /* PROGRESS: of which type */
     char *node;            /* PREVIEW, PRODUCT */
-    char job[UUID_SIZE];   /* the last: whose; else "" */
+    char job[UUID_SIZE];   /* END: whose */
     bool last;             /* nothing of the job follows */
+    int64_t sent_at;       /* END: mono ms */
     struct bytes *frame;   /* encoded; NULL for STATUS */
 };
 
@@ -65,6 +66,9 @@ struct hub_socket {
     size_t told;        /* queue_remaining as last told */
     int64_t told_at;    /* mono ms */
     int64_t sent_at;
+    struct list unsure; /* struct out, END: sent lately, and perhaps not arrived */
+    unsigned n_unsure;
+    bool behind; /* we have closed it, with messages on their way */
 };
 
 /* A job as its client is told of it. */
@@ -123,8 +127,11 @@ struct hub_client *client_get(struct hub *h, const char *tenant, const char *id)
 void client_drop_idle(struct hub *h, struct hub_client *c);
 size_t client_remaining(const struct hub_client *c);
 /* False: it is lost for its client. */
-bool client_keep(struct hub *h, struct hub_client *c, struct hub_stream *s, struct out *o);
-void client_unkeep(struct hub *h, struct hub_client *c, struct out *o); /* it has been told, or is given up */
+bool client_keep(struct hub *h, struct hub_client *c, const char *job, struct out *o);
+/* It has been told, or is given up: the caller's. */
+void client_unkeep(struct hub *h, struct hub_client *c, struct out *o);
+/* It was sent on this socket: kept until it must have arrived. Takes o over. */
+void socket_unsure(struct hub_socket *k, struct out *o);
 void socket_status(struct hub_socket *k, bool first);
 void status_later(struct hub *h);
 
@@ -155,6 +162,8 @@ void told_fini(struct hub *h);
 void told_owe(struct hub *h, const char *job);
 /* It has been told, or there is nobody to tell. */
 void told_done(struct hub *h, const char *job);
+/* It may not have arrived: it is owed again. */
+void told_undone(struct hub *h, const char *job);
 
 /* hub_socket.c */
 /* Unless it is too far behind: then what may be dropped is, and else it is closed. */

@@ -5,6 +5,7 @@
 #include "api/hub_priv.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/plant.h"
 #include "base/uuid.h"
 #include "comfy/splice.h"
 
@@ -12,15 +13,20 @@
     (256u << 10) /* queued for one socket: from here on progress and previews are left out  \
                                    */
 
+#define PING_MS 20000
+#define PONG_MS 20000
+
 static const struct ws_limits socket_limits = {
     .message = 4u << 20, /* as aiohttp's, and ComfyUI's */
-    .ping_ms = 20000,
-    .pong_ms = 20000,
+    .ping_ms = PING_MS,
+    .pong_ms = PONG_MS,
     .write_ms = 60000,
 };
 
 void socket_free(struct hub_socket *k)
 {
+    list_for_each_safe(it, &k->unsure)
+        out_free(list_entry(it, struct out, link));
     k->hub->sockets--;
     list_remove(&k->link);
     free(k->sid);
@@ -48,11 +54,62 @@ void socket_send(struct hub_socket *k, const struct out *o)
     if (!is_for(k, o->audience) || (passing && queued > BEHIND_BYTES))
         return;
     if (queued + f->len > k->hub->cfg.socket_bytes) {
+        k->behind = true;
         ws_close(k->ws, 1013, "too far behind");
         return;
     }
     k->sent_at = loop_now(k->hub->loop);
     ws_send_frame(k->ws, f);
+}
+
+/* --- what may not have arrived --- */
+
+/* Longer than this no socket stays open whose client does not answer pings. */
+#define UNSURE_MS (PING_MS + PONG_MS + PING_MS)
+#define UNSURE_MAX 1000 /* of more, the last */
+
+static void unsure_drop(struct hub_socket *k, struct out *o)
+{
+    k->n_unsure--;
+    out_free(o);
+}
+
+static void unsure_drop_old(struct hub_socket *k)
+{
+    int64_t now = loop_now(k->hub->loop);
+
+    while (!list_empty(&k->unsure)) {
+        struct out *o = list_first(&k->unsure, struct out, link);
+
+        if (k->n_unsure <= UNSURE_MAX && now - o->sent_at <= UNSURE_MS)
+            break;
+        unsure_drop(k, o);
+    }
+}
+
+void socket_unsure(struct hub_socket *k, struct out *o)
+{
+    o->sent_at = loop_now(k->hub->loop);
+    list_push_back(&k->unsure, &o->link);
+    k->n_unsure++;
+    unsure_drop_old(k);
+}
+
+/* Its client is gone without a word: what was sent last waits until it comes back. */
+static void keep_unsure(struct hub_socket *k)
+{
+    unsure_drop_old(k);
+    while (!PLANTED(UNSURE_LOST) && !list_empty(&k->unsure)) {
+        struct out *o = list_first(&k->unsure, struct out, link);
+        char job[UUID_SIZE];
+        bool last = o->last;
+
+        list_remove(&o->link);
+        k->n_unsure--;
+        memcpy(job, o->job, UUID_SIZE);
+        if (client_keep(k->hub, k->client, job, o) && last)
+            told_undone(k->hub, job);
+    }
 }
 
 /* What we support; and that texts name their prompt, to one who has said that it can read them so: newer frontends go by
@@ -109,6 +166,8 @@ static void on_close(struct ws *w, int code, const char *reason, bool opened, vo
     (void)opened;
     log_info(LOG_S("sid", k->sid), LOG_S("event", "socket_closed"), LOG_I("code", code),
              LOG_S("reason", reason));
+    if ((code == 1006 || k->behind) && c->sockets.next == &k->link && c->sockets.prev == &k->link)
+        keep_unsure(k);
     socket_free(k);
     c->kept_until = loop_now(h->loop) + h->cfg.kept_ms;
     streams_pump(h, c); /* those that waited for a turn on this socket */
@@ -126,6 +185,10 @@ static void deliver_kept(struct hub_socket *k)
 
         socket_send(k, o);
         client_unkeep(k->hub, c, o);
+        if (o->kind == OUT_END)
+            socket_unsure(k, o);
+        else
+            out_free(o);
     }
 }
 
@@ -143,6 +206,7 @@ void hub_accept(struct hub *h, struct http_req *req, const char *tenant, const c
     k = xcalloc(1, sizeof(*k));
     k->hub = h;
     list_init(&k->link);
+    list_init(&k->unsure);
     if (client_id == NULL || client_id[0] == '\0') { /* 32 hex digits, as a stock server makes them */
         char *to = made;
 

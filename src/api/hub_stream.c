@@ -187,7 +187,7 @@ static void tell(struct hub *h, struct hub_stream *s, struct out *o)
     if (o->kind == OUT_END && !last)
         mark_told(h, s); /* before the status that follows it */
     if (list_empty(&c->sockets)) {
-        if (!client_keep(h, c, s, o) && last)
+        if (!client_keep(h, c, s->job, o) && last)
             told_done(h, s->job);
     } else {
         list_for_each_safe(it, &c->sockets) {
@@ -198,9 +198,12 @@ static void tell(struct hub *h, struct hub_stream *s, struct out *o)
             else
                 socket_send(k, o);
         }
-        out_free(o);
         if (last)
             told_done(h, s->job);
+        if (o->kind == OUT_END)
+            socket_unsure(list_entry(c->sockets.prev, struct hub_socket, link), o);
+        else
+            out_free(o);
     }
 }
 
@@ -663,7 +666,9 @@ static void stream_end(struct hub *h, struct hub_stream *s, const struct runner_
         put_interrupted(&b, s, j, end->history);
     }
     stream_begin(h, s);
-    stream_add_out(s, out_text(OUT_END, &b));
+    o = out_text(OUT_END, &b);
+    memcpy(o->job, j->id, UUID_SIZE);
+    stream_add_out(s, o);
     push_status(s);
     if (PLANTED(LAST_WORD_LOST) && j->state == JOB_FAILED)
         event_put_status(&b, 0, NULL);

@@ -12,6 +12,7 @@
 #include "api/hub_priv.h"
 #include "base/json.h"
 #include "base/log.h"
+#include "base/plant.h"
 
 #define DOC_KIND "told"
 #define MARK_MS 100
@@ -79,6 +80,19 @@ void told_done(struct hub *h, const char *job)
         o->told = true;
         o->mark = h->told.marks;
     }
+    mark_later(h);
+}
+
+void told_undone(struct hub *h, const char *job)
+{
+    struct owed *o;
+
+    if (h->told.store == NULL)
+        return;
+    o = owed_get(h, job);
+    o->told = false;
+    o->logged = true; /* its entry may have been looked at already */
+    h->told.changed = true;
     mark_later(h);
 }
 
@@ -256,7 +270,7 @@ static void on_ended_job(enum store_status st, struct job_record *rec, void *arg
 
     if (st == STORE_OK && !JOB_STATE_LIVE(rec->s.state) && rec->s.client_id && rec->s.client_id[0] &&
         !(rec->s.flags & JOB_F_NO_HISTORY) && age <= LOAD_AGE_MS && owed_find(h, rec->s.id) == NULL &&
-        !stream_is_open(h, rec->s.id)) {
+        !stream_is_open(h, rec->s.id) && !PLANTED(OWED_FORGOTTEN)) {
         owed_get(h, rec->s.id)->logged = true;
         l->told++;
         stream_tell_ended(h, rec);

@@ -25,7 +25,9 @@
     X(CANCELED_SHOWS_OUTPUT, "cancel during collect shows output")                                           \
     X(SLOT_FREED_EARLY, "slot freed while the server still runs our work")                                   \
     X(ABSENT_BELIEVED_ONCE, "lookup \"not there\" believed once")                                            \
-    X(FENCE_NEVER_LIFTED, "fence never lifted")
+    X(FENCE_NEVER_LIFTED, "fence never lifted")                                                              \
+    X(UNSURE_LOST, "end on its way to a client that vanished lost")                                          \
+    X(OWED_FORGOTTEN, "end that a killed gateway did not tell lost")
 
 enum plant {
     PLANT_NONE,

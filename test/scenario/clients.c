@@ -271,6 +271,7 @@ void vclient_set_socket(struct vclient *c, struct ws *w)
     c->ws = w;
     c->serial++;
     c->flags = vt_rnd(2);
+    client_came(c);
 }
 
 void client_cut_off(struct vclient *c)
@@ -342,6 +343,7 @@ static void on_look(void *arg)
 static void on_ready(void)
 {
     vt_tell("the gateway is ready");
+    out.ready_at = vt_now();
     if (out.read_all)
         clients_read_everything();
 }

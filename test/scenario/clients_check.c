@@ -26,6 +26,7 @@ static void heard_end(struct told *t, const char *type)
 {
     struct job_record *rec = committed_record(t->id);
 
+    t->ever_heard_end = true;
     if (t->heard_ends++)
         vt_broke(t->id, "its client heard a second end: %s", type);
     if (rec == NULL) {
@@ -36,6 +37,70 @@ static void heard_end(struct told *t, const char *type)
     } else if ((rec->s.state == JOB_SUCCEEDED) != (strcmp(type, "execution_success") == 0)) {
         vt_broke(t->id, "its client heard %s, and it has %s", type, job_state_name(rec->s.state));
     }
+}
+
+/* A client that is away is remembered for two minutes, and ends of ten minutes before the start are told after it. */
+#define AWAY_MS 100000
+#define BEFORE_MS 500000
+#define TOLD_WITHIN_MS 30000
+
+struct visit {
+    struct vclient *c;
+    unsigned serial, life;
+    int64_t at;
+};
+
+/* Was its client there, or back in time, so that it must have been told the end? */
+static bool is_due(const struct told *t, const struct job_record *rec, const struct visit *v)
+{
+    int64_t wall_age = vt_clock()->wall_ms(vt_clock()) - rec->s.finished_at;
+
+    if (!t->accepted || t->ended_at == 0 || t->ended_at > v->at || rec->s.state == JOB_CANCELED ||
+        (rec->s.flags & JOB_F_NO_HISTORY))
+        return false; /* one that was canceled before its client heard of it ends without a word */
+    if (t->ended_at >= out.ready_at)
+        return v->at - t->ended_at < AWAY_MS;
+    return v->at - out.ready_at < AWAY_MS && out.ready_at - t->ended_at < BEFORE_MS && wall_age >= 0 &&
+           wall_age < BEFORE_MS;
+}
+
+/* One of its jobs has begun and not ended: the others may have to wait for their turn. */
+static bool is_busy(const struct vclient *c)
+{
+    struct told *t, *tmp;
+
+    HASH_ITER(hh, out.told, t, tmp) {
+        struct job_record *rec = t->client == c ? committed_record(t->id) : NULL;
+
+        if (rec && JOB_STATE_LIVE(rec->s.state) && rec->s.attempt)
+            return true;
+    }
+    return false;
+}
+
+static void ends_due(void *arg)
+{
+    struct visit *v = arg;
+    bool stayed =
+        v->c->ws && v->serial == v->c->serial && v->life == out.g->life && out.g->ready && !is_busy(v->c);
+    struct told *t, *tmp;
+
+    HASH_ITER(hh, out.told, t, tmp) {
+        struct job_record *rec =
+            stayed && t->client == v->c && !t->ever_heard_end ? committed_record(t->id) : NULL;
+
+        if (rec && !JOB_STATE_LIVE(rec->s.state) && is_due(t, rec, v))
+            vt_broke(t->id, "its client came back and was not told its end");
+    }
+    free(v);
+}
+
+void client_came(struct vclient *c)
+{
+    struct visit *v = xcalloc(1, sizeof(*v));
+
+    *v = (struct visit){c, c->serial, out.g->life, vt_now()};
+    vt_later(TOLD_WITHIN_MS, ends_due, v);
 }
 
 /* After the end the last word follows at once. */
@@ -292,6 +357,8 @@ void clients_after_commit(void)
     if (rec->s.version != out.had_version && out.next_version != out.had_version)
         vt_broke(t->id, "version %u was changed by a decision about version %u", out.had_version,
                  out.next_version);
+    if (!JOB_STATE_LIVE(rec->s.state) && t->ended_at == 0)
+        t->ended_at = vt_now();
     bind_attempt(t, rec);
 }
 

@@ -37,6 +37,8 @@ struct told {
     int logged_ends;
     int heard_attempt, heard_starts, heard_ends;
     bool heard_last;
+    bool ever_heard_end; /* on whichever socket */
+    int64_t ended_at;    /* vt_now() when its end was committed; 0: not yet */
     UT_hash_handle hh;
 };
 
@@ -73,7 +75,8 @@ struct outside {
     int uploaded;
     bool healed, read_all;
     struct vclient clients[CLIENTS];
-    int64_t cursor; /* of the reader of the event log */
+    int64_t cursor;   /* of the reader of the event log */
+    int64_t ready_at; /* when this life of the gateway was */
     struct vt_event arrival, visit, look;
     enum req_kind next; /* the commit that is about to be made */
     struct told *next_told;
@@ -92,5 +95,6 @@ void client_cancels(struct told *t, int64_t ms);
 /* clients_check.c */
 void on_gateway_change(const struct runner_job_view *job, enum job_state from, const struct runner_end *end);
 void read_job(struct told *t);
+void client_came(struct vclient *c);
 
 #endif
