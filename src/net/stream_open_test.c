@@ -52,7 +52,7 @@ static unsigned short silent_port(const char *ip, unsigned short port)
     fill[0] = ln;
     for (size_t i = 1; i < ARRAY_LEN(fill); i++) {
         fill[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
-        connect(fill[i], (struct sockaddr *)&in, sizeof(in));
+        (void)connect(fill[i], (struct sockaddr *)&in, sizeof(in));
     }
     return ntohs(in.sin_port);
 }
