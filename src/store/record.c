@@ -252,21 +252,27 @@ struct job_record *job_record_ref(struct job_record *r)
     return r;
 }
 
+/* As malloc() lays it out. */
+static size_t chunk(size_t n)
+{
+    return n < 24 ? 32 : (n + 8 + 15) & ~(size_t)15;
+}
+
 static size_t str_bytes(const char *s)
 {
-    return s ? strlen(s) + 16 : 0;
+    return s ? chunk(strlen(s) + 1) : 0;
 }
 
 static size_t bytes_bytes(const struct bytes *b)
 {
-    return b ? b->len + sizeof(*b) : 0;
+    return b ? chunk(b->len + sizeof(*b)) : 0;
 }
 
 size_t job_record_bytes(const struct job_record *r)
 {
-    size_t n = sizeof(*r) + bytes_bytes(r->graph) + bytes_bytes(r->extra_data) + bytes_bytes(r->targets) +
-               bytes_bytes(r->rest) + bytes_bytes(r->answer) + bytes_bytes(r->history) +
-               bytes_bytes(r->secrets);
+    size_t n = chunk(sizeof(*r)) + 4 * chunk(0) + bytes_bytes(r->graph) + bytes_bytes(r->extra_data) +
+               bytes_bytes(r->targets) + bytes_bytes(r->rest) + bytes_bytes(r->answer) +
+               bytes_bytes(r->history) + bytes_bytes(r->secrets);
 
     n += str_bytes(r->s.server) + str_bytes(r->s.tenant) + str_bytes(r->s.client_id) +
          str_bytes(r->s.window_id) + str_bytes(r->s.workflow_id) + str_bytes(r->s.need) +

@@ -71,6 +71,11 @@ void record_cache_free(struct record_cache **cp)
     *cp = NULL;
 }
 
+size_t record_cache_bytes(const struct record_cache *c)
+{
+    return c->bytes;
+}
+
 static struct entry *find(struct record_cache *c, const char *id)
 {
     struct entry *e;

@@ -13,6 +13,7 @@ struct record_cache;
 struct record_cache *record_cache_new(size_t bytes);
 void record_cache_free(struct record_cache **c);
 
+size_t record_cache_bytes(const struct record_cache *c); /* that it holds, about */
 /* With exactly these JOB_PART_*. A reference for the caller, or NULL. */
 struct job_record *record_cache_get(struct record_cache *c, const char *id, uint32_t parts);
 /* To be asked when a read is given. */

@@ -19,7 +19,7 @@
 #include "store/sqlite_priv.h"
 
 #define PROBE_S 1
-#define CACHE_BYTES ((size_t)8 << 20)
+#define CACHE_BYTES ((size_t)4 << 20)
 
 static sqlite_exec *const executors[REQ_KINDS] = {
     [REQ_SUBMIT] = sql_submit,
@@ -482,7 +482,7 @@ static void sqlite_stats(struct store *store, struct store_stats *out)
     memcpy(s->shown, s->trouble, sizeof(s->shown));
     pthread_mutex_unlock(&s->lock);
     out->trouble = s->shown[0] ? s->shown : NULL;
-    out->memory = sqlite3_memory_used();
+    out->memory = sqlite3_memory_used() + (int64_t)record_cache_bytes(s->cache);
 }
 
 static void sqlite_close(struct store *store)

@@ -262,7 +262,8 @@ struct store_stats {
     int64_t blobs, blob_bytes, finished;
     int64_t ended[JOB_STATES]; /* kept jobs in each terminal state; together: finished */
     int64_t
-        memory; /* bytes that the database holds in memory, mostly its cache; in all stores of the process */
+        memory; /* bytes that the database holds in memory, mostly its cache, in all stores of the process; and the
+                   records that were read lately */
     struct histogram commit; /* how long transactions took, with their fsync */
     bool full;               /* the last write failed for want of space */
     const char *trouble;     /* what is wrong now, or NULL; for /readyz */
