@@ -166,9 +166,16 @@ static void stream_begin(struct hub *h, struct hub_stream *s)
         timer_set(&h->settle, h->cfg.settle_ms);
 }
 
+/* No other of its client's that has begun stands before it. (After a start one that waits may.) */
 static bool is_first(const struct hub_stream *s)
 {
-    return s->client->streams.next == &s->link;
+    list_for_each(it, &s->client->streams) {
+        const struct hub_stream *x = list_entry(it, struct hub_stream, link);
+
+        if (x == s || x->begun)
+            return x == s;
+    }
+    return false;
 }
 
 /* May its messages go out now? ended: the whole story is there, so there is nothing to wait for. */
