@@ -62,10 +62,13 @@ class Report:
         self.left_out = []  # what could not be sent again
         self.in_vain = []  # frames that were waited for and never came
 
+    def why_allowed(self, difference):
+        return allowed.reason(self.target, self.session.name, difference, self.session.version)
+
     def count(self, counter, found, weight=1):
         bad = []
         for d in found:
-            why = allowed.reason(self.target, self.session.name, d, self.session.version)
+            why = self.why_allowed(d)
             if why:
                 self.allowed[why] += 1
             else:
@@ -301,8 +304,7 @@ class Replay:
             self.names.speak_to(e["server"])
             found = self.differences(e, answer)
             bad = [d for d in found if not d.path.startswith("header")
-                   and not allowed.reason(self.report.target, self.session.name, d,
-                                                 self.session.version)]
+                   and not self.report.why_allowed(d)]
             if not bad or e["request"]["method"] not in ("GET", "HEAD") or time.monotonic() > deadline:
                 break
             await asyncio.sleep(0.05)
@@ -444,9 +446,7 @@ class Replay:
         for pick in (lambda v: not compare.is_status(v), compare.is_status):
             r = [compare.form(v, self.names) for v in recorded if pick(v)]
             g = [compare.form(v) for v in got if pick(v)]
-            if r == g:
-                self.report.count(self.report.frames, [], len(r))
-            elif compare.only_reordered(r, g):
+            if compare.only_reordered(r, g):
                 self.compare_part("WS " + name, list(enumerate(r)), g, True)
             else:
                 self.compare_prompts("WS " + name, r, g)
