@@ -242,7 +242,7 @@ static struct bytes *graph_of(struct submit *s)
     struct json g = graph_text(s->g);
     struct buf b = BUF_INIT;
 
-    if (!s->validated)
+    if (!s->validated || s->v.coerced.n == 0)
         return bytes_new(g.p, g.n);
     edits_put(&s->v.coerced, &b, g);
     return buf_to_bytes(&b);
