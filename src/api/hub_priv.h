@@ -130,8 +130,8 @@ size_t client_remaining(const struct hub_client *c);
 bool client_keep(struct hub *h, struct hub_client *c, const char *job, struct out *o);
 /* It has been told, or is given up: the caller's. */
 void client_unkeep(struct hub *h, struct hub_client *c, struct out *o);
-/* It was sent on this socket: kept until it must have arrived. Takes o over. */
-void socket_unsure(struct hub_socket *k, struct out *o);
+/* It was sent on this socket: an end is kept until it must have arrived. Takes o over. */
+void socket_sent(struct hub_socket *k, struct out *o);
 void socket_status(struct hub_socket *k, bool first);
 void status_later(struct hub *h);
 

@@ -87,8 +87,12 @@ static void unsure_drop_old(struct hub_socket *k)
     }
 }
 
-void socket_unsure(struct hub_socket *k, struct out *o)
+void socket_sent(struct hub_socket *k, struct out *o)
 {
+    if (o->kind != OUT_END) {
+        out_free(o);
+        return;
+    }
     o->sent_at = loop_now(k->hub->loop);
     list_push_back(&k->unsure, &o->link);
     k->n_unsure++;
@@ -185,10 +189,7 @@ static void deliver_kept(struct hub_socket *k)
 
         socket_send(k, o);
         client_unkeep(k->hub, c, o);
-        if (o->kind == OUT_END)
-            socket_unsure(k, o);
-        else
-            out_free(o);
+        socket_sent(k, o);
     }
 }
 

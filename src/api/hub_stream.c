@@ -207,10 +207,7 @@ static void tell(struct hub *h, struct hub_stream *s, struct out *o)
         }
         if (last)
             told_done(h, s->job);
-        if (o->kind == OUT_END)
-            socket_unsure(list_entry(c->sockets.prev, struct hub_socket, link), o);
-        else
-            out_free(o);
+        socket_sent(list_entry(c->sockets.prev, struct hub_socket, link), o);
     }
 }
 

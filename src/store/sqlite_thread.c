@@ -115,6 +115,14 @@ static void deliver(struct sqlite_store *s, struct req *r)
     req_drop(r);
 }
 
+static void deliver_hit(struct sqlite_store *s)
+{
+    struct req *r = list_first(&s->hits, struct req, link);
+
+    list_remove(&r->link);
+    deliver(s, r);
+}
+
 /* In a later turn, as the answers of the threads, and only those that are there now. */
 static void deliver_hits(void *arg)
 {
@@ -123,12 +131,8 @@ static void deliver_hits(void *arg)
     bool closed = false;
 
     s->hits_closed = &closed;
-    while (n-- > 0 && !closed) {
-        struct req *r = list_first(&s->hits, struct req, link);
-
-        list_remove(&r->link);
-        deliver(s, r);
-    }
+    while (n-- > 0 && !closed)
+        deliver_hit(s);
     if (closed)
         return;
     s->hits_closed = NULL;
@@ -496,12 +500,8 @@ static void sqlite_close(struct store *store)
     pthread_mutex_unlock(&s->lock);
     pthread_join(s->writes.thread, NULL);
     pthread_join(s->reads.thread, NULL);
-    while (!list_empty(&s->hits)) {
-        struct req *r = list_first(&s->hits, struct req, link);
-
-        list_remove(&r->link);
-        deliver(s, r);
-    }
+    while (!list_empty(&s->hits))
+        deliver_hit(s);
     while (s->n_done)
         deliver_one(s);
     task_cancel(&s->hits_due);

@@ -86,10 +86,9 @@ static void ends_due(void *arg)
     struct told *t, *tmp;
 
     HASH_ITER(hh, out.told, t, tmp) {
-        struct job_record *rec =
-            stayed && t->client == v->c && !t->ever_heard_end ? committed_record(t->id) : NULL;
+        struct job_record *rec = t->client == v->c && !t->ever_heard_end ? committed_record(t->id) : NULL;
 
-        if (rec && !JOB_STATE_LIVE(rec->s.state) && is_due(t, rec, v))
+        if (stayed && rec && !JOB_STATE_LIVE(rec->s.state) && is_due(t, rec, v))
             vt_broke(t->id, "its client came back and was not told its end");
     }
     free(v);
